@@ -1,0 +1,51 @@
+# Every target makes what it needs: a virtual environment in .venv, the packages, then the job.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt docs soak clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp file for each set of extras: a target installs only what it needs, once.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mcpcore needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "No virtual environment could be made. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed-cli: pyproject.toml | $(BIN)/python
+	@echo "Installing mcpcore into $(VENV) (once)..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' && touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "Installing mcpcore and its test tools into $(VENV) (once)..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,test,docs]' && touch $@ $(VENV)/.installed-cli
+
+demo: $(VENV)/.installed-cli ## a real three-node cluster that loses a node and a link, and no data
+	@$(BIN)/mcpctl demo $(DEMO_ARGS)
+
+test: $(VENV)/.installed-test lint ## everything that must be green: linters, types, floors, docs, tests
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/pytest -n $(JOBS) -m "not soak" $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.installed-test ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+docs: $(VENV)/.installed-test ## build the documentation site into site/, strictly
+	$(BIN)/mkdocs build --strict
+
+soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
+	$(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Judges of histories: what a history proves, and why."""

@@ -1,0 +1,1 @@
+"""Experiments: scenario, workload, faults, the two worlds, the report."""

@@ -1,0 +1,1 @@
+"""asyncio drivers: node, group, transport, storage."""

@@ -1,0 +1,1 @@
+"""Raft as a pure step machine: messages and time in, effects out."""
