@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     """One entry of the log. ``data`` is encoded once, by whoever proposed it."""
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     kind: int
     data: bytes
 
@@ -49,7 +49,7 @@ class LogPosition(NamedTuple):
     """Where a log ends. Ordering by (term, index) *is* the rule of section 5.4.1."""
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
 class HardState(NamedTuple):
@@ -90,7 +90,7 @@ class Block:
         """
         try:
             rows = msgpack.unpackb(encoded, use_list=False, strict_map_key=True)
-        except Exception as error:  # noqa: BLE001 - msgpack raises several unrelated classes
+        except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a block of entries: {error}") from error
         if type(rows) is not tuple:
             raise InvalidInput(f"a block of entries must be an array, not {type(rows).__name__}")
