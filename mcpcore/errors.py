@@ -47,6 +47,103 @@ class InvalidInput(CoordinationError, ValueError):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
+# --- Groups -------------------------------------------------------------------------------------
+
+
+class NotLeader(Rejected):
+    """This node does not lead the group, so nothing was appended or read.
+
+    Ask ``leader`` instead; if it is None an election is under way, so wait one election timeout
+    before asking again.
+    """
+
+    def __init__(self, group: str, leader: str | None) -> None:
+        self.group = group
+        self.leader = leader
+        where = f"ask {leader}" if leader else "no leader is known, try again shortly"
+        super().__init__(f"group {group}: not the leader here, {where}")
+
+
+class TransferUnderWay(Rejected):
+    """Leadership is being handed over; the new leader will accept the proposal in a moment."""
+
+    def __init__(self, group: str, target: str) -> None:
+        self.group = group
+        self.target = target
+        super().__init__(f"group {group}: leadership is being handed to {target}, try again there")
+
+
+class TransferRefused(Rejected):
+    """Leadership cannot be handed to this target."""
+
+    def __init__(self, group: str, target: str, reason: str) -> None:
+        self.group = group
+        self.target = target
+        self.reason = reason
+        super().__init__(f"group {group}: leadership cannot go to {target}: {reason}")
+
+
+class ProposalTooLarge(Rejected):
+    """The command is larger than the group accepts. Sending it again will not help; split it."""
+
+    def __init__(self, group: str, size_bytes: int, limit_bytes: int) -> None:
+        self.group = group
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"group {group}: a command of {size_bytes} bytes exceeds the limit of {limit_bytes}; "
+            "split it, or store the value elsewhere and propose its name"
+        )
+
+
+class QueueFull(Rejected):
+    """A bounded queue has no room. Wait for some answers before sending more."""
+
+    def __init__(self, group: str, queue: str, limit: int) -> None:
+        self.group = group
+        self.queue = queue
+        self.limit = limit
+        super().__init__(
+            f"group {group}: the queue of {queue} is full ({limit}); wait for answers, then retry"
+        )
+
+
+class LeaseUnavailable(Rejected):
+    """A lease read cannot be promised right now. A linearizable read still can."""
+
+    def __init__(self, group: str, reason: str) -> None:
+        self.group = group
+        self.reason = reason
+        super().__init__(f"group {group}: no lease: {reason}; use a linearizable read")
+
+
+class Superseded(Rejected):
+    """Another leader's entry was committed in the place of this proposal, which is gone."""
+
+    def __init__(self, group: str, index: int) -> None:
+        self.group = group
+        self.index = index
+        super().__init__(
+            f"group {group}: the proposal at index {index} lost its place to a newer leader's "
+            "entry and will never take effect; propose it again"
+        )
+
+
+class ReadNotConfirmed(Rejected):
+    """No quorum confirmed the leader while the read waited; nothing was read."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(
+            f"group {group}: no quorum confirmed the leader in time; try again, or read with a "
+            "stated staleness"
+        )
+
+
+class ProtocolViolation(CoordinationError):
+    """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
+
+
 def _rebuild(
     kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
 ) -> CoordinationError:
