@@ -131,6 +131,9 @@ class Raft:
         """Every promise the state makes about itself."""
         self._state.check()
 
+    def __repr__(self) -> str:
+        return f"<{self._state!r}>"
+
     # --- what happened ---------------------------------------------------------------------
 
     def tick(self, now_ns: int) -> None:
