@@ -30,7 +30,7 @@ def ask(state: RaftState) -> int:
         _enqueue(state, read, state.id)
     else:
         state.reads_forwarded[read] = state.now_ns + state.settings.election_timeout_ns
-        state.send(state.leader, ReadIndex(state.term, read))
+        state.reply(state.leader, ReadIndex(state.term, read))
     return read
 
 

@@ -15,7 +15,7 @@ from mcpcore.raft.codec import from_row, to_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.invariants import FigureThree
 from mcpcore.raft.log import RaftLog
-from mcpcore.raft.messages import Message
+from mcpcore.raft.messages import AppendReply, Message, PreVote, Vote, VoteReply
 from mcpcore.raft.quorum import quorum_value
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
@@ -138,6 +138,7 @@ class Cluster:
                 break
 
     def post(self, sender: str, to: str, message: Message) -> None:
+        self._judge_promise(sender, to, message)
         if (sender, to) not in self.cut and to in self.members:
             wire = msgpack.unpackb(msgpack.packb(to_row(message)), use_list=False)
             self.mail.append(Letter(sender, to, from_row(wire)))
@@ -254,11 +255,29 @@ class Cluster:
 
     def judge(self, name: str) -> None:
         state = self[name].state
-        before = max(self.figure_three.committed, default=0)
+        before = len(self.figure_three.committed)
         state.check()
         self.figure_three.observe(state)
         if state.commit > before:
+            assert state.log.term_at(state.commit) == state.term, (
+                "only entries of the leader's own term are committed by counting (Figure 8)"
+            )
             self._committed_is_on_a_quorum_of_disks(state.commit)
+
+    def _judge_promise(self, sender: str, to: str, message: Message) -> None:
+        """What a message promises is on the sender's disk before the message leaves (Figure 2)."""
+        if isinstance(message, PreVote):
+            return
+        disk, state = self.members[sender].disk, self[sender].state
+        assert disk.hard_state.term >= message.term, f"too early for its term: {message}"
+        if disk.hard_state.term > message.term or state.term > message.term:
+            return  # it waited behind later writes, which changed the disk again
+        if isinstance(message, Vote) or (isinstance(message, VoteReply) and message.granted):
+            voted_for = sender if isinstance(message, Vote) else to
+            assert disk.hard_state.voted_for == voted_for, f"too early for the vote: {message}"
+        if isinstance(message, AppendReply) and message.accepted:
+            for index in range(max(1, message.at_index - 20), message.at_index + 1):
+                assert disk.entries[index - 1] == state.log.entry(index), f"too early: {message}"
 
     def _judge_reads(self, name: str, answers: list[ReadAnswer]) -> None:
         member = self.members[name]
