@@ -59,6 +59,7 @@ from mcpcore.node.kv.watch import WatchHub
 
 _PUT = EventKind.PUT
 _DELETE = EventKind.DELETE
+_new = tuple.__new__  # 0.2 us less than calling the class, twice per put
 
 
 class KeyValueMachine:
@@ -97,7 +98,7 @@ class KeyValueMachine:
         return self._store.limits
 
     def __len__(self) -> int:
-        return len(self._store.records)
+        return len(self._store)
 
     # --- the contract ---------------------------------------------------------------------------
 
@@ -173,16 +174,16 @@ class KeyValueMachine:
         refused = self._refuse_put(key, value, lease)
         if refused is not None:
             return refused
-        previous = self._store.records.get(key) if want_previous else None
+        previous = self._store.get(key) if want_previous else None
         self._store_put(index, key, value, lease)
-        return PutDone(index, previous)
+        return _new(PutDone, (index, previous))
 
     def _compare_and_set(self, index: int, command: CompareAndSet) -> Result:
         key, expected, value, lease = command
         refused = self._refuse_put(key, b"" if value is None else value, lease)
         if refused is not None:
             return refused
-        current: KeyValue | None = self._store.records.get(key)
+        current = self._store.get(key)
         if expected is None:
             as_expected = current is None
         elif type(expected) is bytes:
@@ -198,7 +199,7 @@ class KeyValueMachine:
         return Swapped(self._store.revision)
 
     def _delete(self, index: int, command: Delete) -> Result:
-        current: KeyValue | None = self._store.records.get(command.key)
+        current = self._store.get(command.key)
         if current is None:
             return Deleted(self._store.revision, 0)
         self._remove(index, (command.key,))
@@ -206,7 +207,7 @@ class KeyValueMachine:
 
     def _delete_prefix(self, index: int, command: DeletePrefix) -> Result:
         most = self._store.limits.range_records
-        found = self._store.range(command.prefix, prefix_end(command.prefix))
+        found = self._store.keys(command.prefix, prefix_end(command.prefix))
         keys = tuple(islice(found, most + 1))
         self._remove(index, keys[:most])
         return Deleted(self._store.revision, min(len(keys), most), None, len(keys) > most)
@@ -240,7 +241,7 @@ class KeyValueMachine:
 
     def _store_put(self, index: int, key: bytes, value: bytes, lease: int) -> None:
         record, replaced = self._store.put(index, key, value, lease)
-        self.watch.publish(index, (Event(_PUT, record, replaced),))
+        self.watch.publish(index, (_new(Event, (_PUT, record, replaced)),))
 
     def _remove(self, index: int, keys: Iterable[bytes]) -> None:
         events = []
@@ -280,7 +281,7 @@ class KeyValueMachine:
     def _read(self, request: Request) -> Result:
         match request:
             case Get(key):
-                return Found(self._store.revision, self._store.records.get(key))
+                return Found(self._store.revision, self._store.get(key))
             case Scan():
                 return self._scan(request)
             case LeaseGet(lease):
@@ -301,8 +302,9 @@ class KeyValueMachine:
         most = min(wanted, limits.range_records) if wanted else limits.range_records
         found: list[KeyValue] = []
         size = 0
-        for key in self._store.range(request.start, request.end):
-            record: KeyValue = self._store.records[key]
+        for key in self._store.keys(request.start, request.end):
+            record = self._store.get(key)
+            assert record is not None, "every key has its record"
             if request.keys_only:
                 record = record._replace(value=b"")
             size += len(key) + len(record.value)

@@ -8,18 +8,19 @@ answers nobody. It must never hold anything that differs between members: no clo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from hashlib import blake2b
 from typing import Any, Final
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from mcpcore.node.kv.records import KEY_BYTES_MAX, KeyValue, KeyValueLimits
 
 _FACTS: Final = struct.Struct(">IQQQQ").pack
 _LEASE_FACTS: Final = struct.Struct(">4sQQ").pack
 _MASK: Final = (1 << 128) - 1
+_new: Final = tuple.__new__  # 0.2 us less per record than calling the class
 
 
 def _record_hash(record: KeyValue) -> int:
@@ -50,40 +51,64 @@ class Store:
     hash, whatever the size of the store, and the order of the changes leaves no trace.
     """
 
-    __slots__ = ("_hashes", "_sum", "leases", "limits", "records", "revision")
+    __slots__ = ("_entries", "_keys", "_sum", "leases", "limits", "revision")
 
     def __init__(self, limits: KeyValueLimits) -> None:
         self.limits = limits
         self.revision = 0
-        self.records: Any = SortedDict()  # bytes -> KeyValue
         self.leases: dict[int, Lease] = {}
-        # One hash per key is kept, so that replacing a long value does not hash it again: 1 us
-        # saved on a small put, 1 ms on a value of 1 MiB.
-        self._hashes: dict[bytes, int] = {}
+        # A record stands beside its hash, so that replacing a long value does not hash it again:
+        # 1 us saved on a small put, 1 ms on a value of 1 MiB.
+        self._entries: dict[bytes, tuple[KeyValue, int]] = {}
+        self._keys: Any = SortedList()  # changes only when a key comes or goes
         self._sum = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The record of a key; None if there is none."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
+
+    def keys(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
+        """The keys in [start, end), in order."""
+        found: Iterator[bytes] = self._keys.irange(start, end, inclusive=(True, False))
+        return found
+
+    def view(self) -> tuple[list[bytes], dict[bytes, tuple[KeyValue, int]]]:
+        """All keys in order, and all records with their hashes, as they are now and will stay.
+
+        Two copies of pointers in C: about 60 ms for a million records.
+        """
+        return list(self._keys), self._entries.copy()
 
     def put(self, revision: int, key: bytes, value: bytes, lease: int) -> tuple[KeyValue, int]:
         """Set a key; the new record, and the ``mod_revision`` of the old one or 0."""
-        old = self.records.get(key)
-        if old is None:
-            record = KeyValue(key, value, revision, revision, 1, lease)
-            replaced, old_lease = 0, 0
+        entry = self._entries.get(key)
+        if entry is None:
+            record = _new(KeyValue, (key, value, revision, revision, 1, lease))
+            replaced, old_lease, old_hash = 0, 0, 0
+            self._keys.add(key)
         else:
-            _, _, create_revision, replaced, version, old_lease = old
-            record = KeyValue(key, value, create_revision, revision, version + 1, lease)
+            (_, _, created, replaced, version, old_lease), old_hash = entry
+            record = _new(KeyValue, (key, value, created, revision, version + 1, lease))
         if lease != old_lease:
             if old_lease:
                 self.leases[old_lease].keys.discard(key)
             if lease:
                 self.leases[lease].keys.add(key)
-        self._insert(record)
+        fresh = _record_hash(record)
+        self._entries[key] = (record, fresh)
+        self._sum = (self._sum + fresh - old_hash) & _MASK
         self.revision = revision
         return record, replaced
 
     def delete(self, revision: int, key: bytes) -> KeyValue:
         """Remove a key that is there; the record that was."""
-        record: KeyValue = self.records.pop(key)
-        self._sum = (self._sum - self._hashes.pop(key)) & _MASK
+        record, old_hash = self._entries.pop(key)
+        self._keys.remove(key)
+        self._sum = (self._sum - old_hash) & _MASK
         if record.lease:
             self.leases[record.lease].keys.discard(key)
         self.revision = revision
@@ -100,23 +125,15 @@ class Store:
         assert not ended.keys, "the keys of a lease go before it"
         self._sum = (self._sum - _lease_hash(lease, ended.ttl_ms)) & _MASK
 
-    def adopt(self, record: KeyValue) -> None:
-        """Take a record over as a snapshot tells it; its lease, if any, is there."""
-        self._insert(record)
-        if record.lease:
-            self.leases[record.lease].keys.add(record.key)
-
-    def _insert(self, record: KeyValue) -> None:
-        key = record[0]
-        fresh = _record_hash(record)
-        self._sum = (self._sum + fresh - self._hashes.get(key, 0)) & _MASK
-        self._hashes[key] = fresh
-        self.records[key] = record
-
-    def range(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
-        """The keys in [start, end), in order."""
-        keys: Iterator[bytes] = self.records.irange(start, end, inclusive=(True, False))
-        return keys
+    def adopt(self, records: Iterable[KeyValue]) -> None:
+        """Take new records over as a snapshot tells them; their leases, if any, are there."""
+        for record in records:
+            fresh = _record_hash(record)
+            self._entries[record.key] = (record, fresh)
+            self._sum = (self._sum + fresh) & _MASK
+            if record.lease:
+                self.leases[record.lease].keys.add(record.key)
+        self._keys.update(self._entries)
 
     def digest(self) -> bytes:
         """16 bytes over records, leases, revision and limits."""
@@ -126,8 +143,8 @@ class Store:
     def check(self) -> None:
         """Every promise that the store makes about itself."""
         limits, total = self.limits, 0
-        assert self._hashes.keys() == self.records.keys(), "every record has its hash"
-        for key, record in self.records.items():
+        assert list(self._keys) == sorted(self._entries), "every record is found in order"
+        for key, (record, _) in self._entries.items():
             assert key == record.key, "a record stands under its key"
             assert 0 < len(key) <= KEY_BYTES_MAX, "a key has a length"
             assert len(record.value) <= limits.value_bytes, "values are bounded"
@@ -140,6 +157,6 @@ class Store:
             assert 0 < facts.ttl_ms <= limits.lease_ttl_ms, "times to live are bounded"
             assert len(facts.keys) <= limits.lease_keys, "keys of a lease are bounded"
             for key in facts.keys:
-                assert self.records[key].lease == lease, "keys know their lease"
+                assert self._entries[key][0].lease == lease, "keys know their lease"
             total += _lease_hash(lease, facts.ttl_ms)
         assert self._sum == total & _MASK, "the digest kept along the way is the digest"
