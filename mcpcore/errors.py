@@ -152,3 +152,68 @@ def _rebuild(
     error.args = args
     error.__dict__.update(facts)
     return error
+
+
+# --- The log on disk ----------------------------------------------------------------------------
+
+
+class StorageBusy(Rejected):
+    """More waits for the disk than the log device may hold; nothing of this call was kept.
+
+    Check ``LogDevice.full`` before accepting work, and come back once it is false again.
+    """
+
+    def __init__(self, pending_bytes: int, pending_bytes_max: int) -> None:
+        self.pending_bytes = pending_bytes
+        self.pending_bytes_max = pending_bytes_max
+        super().__init__(
+            f"the log already holds {pending_bytes} bytes that wait for the disk (limit "
+            f"{pending_bytes_max}); try again when the disk has caught up"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class StorageClosed(Rejected):
+    """The log device is closing or closed; nothing of this call was kept."""
+
+
+class StorageInUse(Rejected):
+    """Another process (or another device of this one) works on the same directory."""
+
+
+class StorageFailed(OutcomeUnknown):
+    """A write or a sync of the log failed, so the device works no more.
+
+    What was on its way may or may not be on the disk: after a failed sync the operating system
+    forgets what it could not write, so trying again would prove nothing. Stop the node, look at
+    the disk, start it again: recovery reads what is really there.
+    """
+
+
+class StorageCorrupt(CoordinationError):
+    """Bytes of the log that were once durable are gone or changed: rot, not a torn tail.
+
+    Args:
+        what: what is wrong.
+        path: the file.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"{path}, byte {offset}: {what}. Entries that this node acknowledged may be lost, so "
+            "it must not vote with this log: restore the file from a backup, or wipe the "
+            "directory and let the node rejoin as a learner"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class WrongIdentity(InvalidInput):
+    """The directory holds the log of another node or another cluster."""

@@ -1,0 +1,1 @@
+"""The replicated key-value machine: commands in, results and events out."""
