@@ -140,6 +140,47 @@ class ReadNotConfirmed(Rejected):
         )
 
 
+class NotPermitted(Rejected):
+    """The certificate of the caller does not allow this."""
+
+    def __init__(self, action: str, caller: str) -> None:
+        self.action = action
+        self.caller = caller
+        super().__init__(
+            f"{caller} may not {action}: that needs an administrator's certificate "
+            "(`mcpctl certs add DIR --admin NAME`)"
+        )
+
+
+class SessionExpired(Rejected):
+    """The cluster no longer remembers this client's session, and nothing was applied.
+
+    Open a new session. A command that was sent before and never answered is another matter: its
+    outcome is unknown, and the client raises ``OutcomeUnknown`` for it.
+    """
+
+
+class ConnectionLost(OutcomeUnknown):
+    """The connection to a node broke after a request had left and before its answer came."""
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.why = why
+        super().__init__(f"{address}: {why}")
+
+
+class ClusterUnavailable(Rejected):
+    """No node could do it in time, and nothing happened."""
+
+    def __init__(self, group: str, last: str) -> None:
+        self.group = group
+        self.last = last
+        super().__init__(
+            f"group {group}: no node could answer in time. Last: {last}. "
+            "Look at `mcpctl status`, then try again"
+        )
+
+
 class ProtocolViolation(CoordinationError):
     """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
 

@@ -13,28 +13,36 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from mcpcore.errors import (
     CoordinationError,
+    NotLeader,
     OutcomeUnknown,
+    QueueFull,
     ReadNotConfirmed,
     Rejected,
-    StorageFailed,
     Superseded,
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
-from mcpcore.node.storage.contract import LogDevice
+from mcpcore.node.storage import LogDevice
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.types import Entry, EntryKind
 
 logger = logging.getLogger("mcpcore.node.group")
+
+Answer = Callable[[], bytes]
+"""Computes the answer to a read from the state as it is when called."""
+
+FULL_DEVICE_RETRY_S = 0.02
 
 
 class Consistency(StrEnum):
@@ -117,8 +125,9 @@ class Group:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._waiting: dict[int, tuple[int, asyncio.Future[Applied]]] = {}
-        self._asked: dict[int, tuple[asyncio.Future[ReadResult], bytes]] = {}
-        self._behind: list[tuple[int, int, asyncio.Future[ReadResult], bytes]] = []
+        self._asked: dict[int, tuple[asyncio.Future[ReadResult], Answer]] = {}
+        self._behind: list[tuple[int, int, asyncio.Future[ReadResult], Answer]] = []
+        self._unstored: deque[Write] = deque()
         self._reads = 0
         self._duties = state.machine if isinstance(state.machine, LeaderDuties) else None
         self._on_duty_in = 0
@@ -138,6 +147,8 @@ class Group:
             Rejected: not appended: not the leader, too large, too much waiting.
         """
         self._refuse_if_closed()
+        if self._unstored:
+            raise QueueFull(self.name, "entries for the disk", len(self._unstored))
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
         future: asyncio.Future[Applied] = self._loop.create_future()
         self._waiting[entry.index] = (entry.term, future)
@@ -156,17 +167,21 @@ class Group:
         """
         self._refuse_if_closed()
         now_ns = self._clocks.monotonic_ns()
+        answer: Answer = partial(self.state.machine.query, request)
+        if self._duties is not None:
+            prepared = self._duties.leader_query(request, now_ns)
+            if prepared is not None:
+                if not self.raft.is_leader:
+                    raise NotLeader(self.name, self.raft.leader or None)
+                answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
+        future: asyncio.Future[ReadResult] = self._loop.create_future()
         if consistency is Consistency.LINEARIZABLE:
-            number = self.raft.read(now_ns)
-            future: asyncio.Future[ReadResult] = self._loop.create_future()
-            self._asked[number] = (future, request)
+            self._asked[self.raft.read(now_ns)] = (future, answer)
             self._wake(self)
-            return future
-        needed = 0
-        if consistency is Consistency.LEASE:
-            needed = self.raft.lease_read(now_ns)
-        future = self._loop.create_future()
-        self._answer_when_applied(needed, future, request)
+        elif consistency is Consistency.LEASE:
+            self._answer_when_applied(self.raft.lease_read(now_ns), future, answer)
+        else:
+            self._answer_when_applied(0, future, answer)
         return future
 
     def transfer_leadership(self, target: str) -> None:
@@ -217,7 +232,8 @@ class Group:
         for to, message in ready.messages:
             self._send(to, self.name, message)
         if ready.write is not None:
-            self._store(ready.write)
+            self._unstored.append(ready.write)
+            self._store()
         for event in ready.events:
             self._announce(event)
         if ready.committed:
@@ -256,13 +272,21 @@ class Group:
         if self._closed:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
-    def _store(self, write: Write) -> None:
-        try:
-            future = self._device.submit(self.name, write.hard_state, write.blocks)
-        except CoordinationError as error:
-            self._failed(error)
-            return
-        future.add_done_callback(lambda done: self._stored(write.seq, done))
+    def _store(self) -> None:
+        """Hand writes to the device, in order. While it is full they wait here: a leader then
+        accepts no more, and a follower's answers wait, so that its leader's windows fill.
+        """
+        while self._unstored and not self._closed:
+            if self._device.full:
+                self._loop.call_later(FULL_DEVICE_RETRY_S, self._store)
+                return
+            write = self._unstored.popleft()
+            try:
+                future = self._device.submit(self.name, write.hard_state, write.blocks)
+            except CoordinationError as error:
+                self._failed(error)
+                return
+            future.add_done_callback(partial(self._stored, write.seq))
 
     def _stored(self, seq: int, done: asyncio.Future[None]) -> None:
         if self._closed or done.cancelled():
@@ -288,31 +312,31 @@ class Group:
                         future.set_exception(Superseded(self.name, entry.index))
         self.applied = entries[-1].index
         while self._behind and self._behind[0][0] <= self.applied:
-            _, _, asked, request = heapq.heappop(self._behind)
-            self._query(asked, request)
+            _, _, asked, answer = heapq.heappop(self._behind)
+            self._query(asked, answer)
 
     def _answer(self, answer: ReadAnswer) -> None:
         asked = self._asked.pop(answer.read, None)
         if asked is None:
             return
-        future, request = asked
+        future, compute = asked
         if answer.read_index == 0:
             _fail(future, ReadNotConfirmed(self.name))
         else:
-            self._answer_when_applied(answer.read_index, future, request)
+            self._answer_when_applied(answer.read_index, future, compute)
 
     def _answer_when_applied(
-        self, needed: int, future: asyncio.Future[ReadResult], request: bytes
+        self, needed: int, future: asyncio.Future[ReadResult], answer: Answer
     ) -> None:
         if needed <= self.applied:
-            self._query(future, request)
+            self._query(future, answer)
         else:
             self._reads += 1
-            heapq.heappush(self._behind, (needed, self._reads, future, request))
+            heapq.heappush(self._behind, (needed, self._reads, future, answer))
 
-    def _query(self, future: asyncio.Future[ReadResult], request: bytes) -> None:
+    def _query(self, future: asyncio.Future[ReadResult], answer: Answer) -> None:
         if not future.done():
-            future.set_result(ReadResult(self.applied, self.state.machine.query(request)))
+            future.set_result(ReadResult(self.applied, answer()))
 
     def _announce(self, event: RoleChanged) -> None:
         logger.info(
@@ -375,6 +399,3 @@ def _fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exc
     if not future.done():
         future.set_exception(why)
         future.exception()  # whoever dropped the future does not want to hear of it
-
-
-__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult", "StorageFailed"]

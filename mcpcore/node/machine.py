@@ -9,9 +9,9 @@ random source, no file and no task may ever come in here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from mcpcore.errors import InvalidInput
 from mcpcore.raft.sessions import SessionTable
@@ -62,6 +62,65 @@ class StateMachine(Protocol):
         """Up to 16 bytes that differ, but for bad luck, wherever two states differ.
 
         Cheap, since members compare it often at equal index. It finds accidents, not attackers.
+        """
+        ...
+
+
+@runtime_checkable
+class LeaderDuties(Protocol):
+    """A machine with work that only the leader's copy does, such as counting leases.
+
+    Times are readings of one monotonic clock, handed in.
+    """
+
+    def lead(self, now_ns: int) -> None:
+        """This member leads from now on, and has applied everything of earlier leaders."""
+        ...
+
+    def follow(self) -> None:
+        """This member leads no more."""
+        ...
+
+    def next_duty_ns(self) -> int | None:
+        """When to ask for the next ``duty``; None means no need."""
+        ...
+
+    def duty(self, now_ns: int) -> bytes | None:
+        """A command to propose now, in the term in which ``lead`` was called, or None."""
+        ...
+
+    def leader_query(self, request: bytes, now_ns: int) -> bytes | None:
+        """The answer to a request that only a leader can answer; None if it is none of those.
+
+        The caller delivers it only once a quorum has confirmed, after this call, that we lead.
+        """
+        ...
+
+
+class Watching(Protocol):
+    """One client's view of a machine's changes."""
+
+    def take(self) -> tuple[list[bytes], bool]:
+        """Encoded events that are waiting, some at a time, and whether the last one was the end."""
+        ...
+
+    def cancel(self) -> None:
+        """Hear no more. Cancelling twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A machine whose changes can be followed."""
+
+    def watching(self, request: bytes, wake: Callable[[], None]) -> Watching:
+        """Begin to follow.
+
+        Args:
+            wake: called when there is something to take; must be quick and not call back.
+
+        Raises:
+            InvalidInput: the request is none.
         """
         ...
 
