@@ -235,6 +235,19 @@ def test_a_member_with_other_limits_has_another_digest():
     assert SessionTable(SMALL).digest() != SessionTable().digest()
 
 
+def test_a_member_that_once_answered_otherwise_has_another_digest_for_ever():
+    """A machine that diverged shows, even when its state was overwritten since."""
+    logs = [Log(), Log()]
+    logs[1].machine = lambda index, command: b"diverged" if index == 2 else command
+    logs[0].machine = lambda index, command: command
+    for log in logs:
+        session = log.register()
+        for sequence in range(9):
+            log.send(session, sequence, below=sequence)
+
+    assert logs[0].table.digest() != logs[1].table.digest()
+
+
 # --- laws ---------------------------------------------------------------------------------------
 
 sends = st.tuples(
