@@ -13,7 +13,10 @@ from __future__ import annotations
 
 
 class CoordinationError(Exception):
-    """Root of everything mcpcore raises on purpose."""
+    """Root of everything mcpcore raises on purpose. Survives pickling with all its facts."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 # --- May I retry? -------------------------------------------------------------------------------
@@ -42,9 +45,6 @@ class InvalidInput(CoordinationError, ValueError):
         self.remedy = remedy
         text = f"{where}: {what}" if where else what
         super().__init__(f"{text}. {remedy}" if remedy else text)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 # --- Groups -------------------------------------------------------------------------------------
@@ -185,16 +185,6 @@ class ProtocolViolation(CoordinationError):
     """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
 
 
-def _rebuild(
-    kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
-) -> CoordinationError:
-    """Unpickle an error without calling its constructor, whose parameters are not its ``args``."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(facts)
-    return error
-
-
 # --- The log on disk ----------------------------------------------------------------------------
 
 
@@ -211,9 +201,6 @@ class StorageBusy(Rejected):
             f"the log already holds {pending_bytes} bytes that wait for the disk (limit "
             f"{pending_bytes_max}); try again when the disk has caught up"
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class StorageClosed(Rejected):
@@ -252,9 +239,71 @@ class StorageCorrupt(CoordinationError):
             "directory and let the node rejoin as a learner"
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class WrongIdentity(InvalidInput):
     """The directory holds the log of another node or another cluster."""
+
+
+# --- Talking over the network -------------------------------------------------------------------
+
+
+class MalformedFrame(InvalidInput):
+    """A frame's announced length is beyond what is accepted, so its sender cannot be understood.
+
+    Args:
+        header: the four bytes that stood where a length was expected.
+        length: the length they announce, in bytes.
+        limit: the longest payload accepted there, in bytes.
+    """
+
+    def __init__(self, header: bytes, length: int, limit: int) -> None:
+        self.header = header
+        self.length = length
+        self.limit = limit
+        if header[:2] == b"\x16\x03":
+            remedy = "These are TLS bytes: the sender uses TLS, and here it is switched off"
+        elif header.isascii() and header.strip().isalpha():
+            remedy = f"It begins {header!r}: is something else, say HTTP, pointed at this port?"
+        else:
+            remedy = "Both sides need the same maximum frame size"
+        super().__init__(
+            f"a frame of {length} bytes is announced, at most {limit} are accepted", remedy=remedy
+        )
+
+
+class HandshakeRefused(Rejected):
+    """One side of a new connection would not talk to the other. Nothing was sent or done.
+
+    Args:
+        code: why, in one word that programs may compare: see ``mcpcore.node.handshake.Parting``.
+        what: why, in words, with the facts of both sides.
+    """
+
+    def __init__(self, code: str, what: str) -> None:
+        self.code = code
+        self.what = what
+        super().__init__(what)
+
+
+class Unreachable(Rejected):
+    """No connection came about, so nothing was asked of the other side.
+
+    Args:
+        address: who was called.
+        why: what the network or TLS said.
+    """
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.why = why
+        super().__init__(f"{address} cannot be reached: {why}")
+
+
+def _rebuild(
+    kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
+) -> CoordinationError:
+    """Unpickle an error without calling its constructor, whose parameters are not its ``args``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error

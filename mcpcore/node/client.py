@@ -329,7 +329,7 @@ class Client:
                     await endpoint.connect()
                 return endpoint
             except (CoordinationError, TimeoutError) as error:
-                problems.append(f"{endpoint.address}: {error or 'no answer'}")
+                problems.append(f"{endpoint.address}: {str(error) or 'no answer'}")
         raise ClusterUnavailable(group, "; ".join(problems))
 
 
