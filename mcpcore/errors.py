@@ -185,6 +185,29 @@ class ProtocolViolation(CoordinationError):
     """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
 
 
+# --- The key-value machine ----------------------------------------------------------------------
+
+
+class CommandRefused(Rejected):
+    """The store refused a command, on every node alike; in the same state it would again."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class WatchCompacted(Rejected):
+    """Changes that a watch asked for are no longer kept."""
+
+    def __init__(self, after_revision: int, oldest_revision: int) -> None:
+        self.after_revision = after_revision
+        self.oldest_revision = oldest_revision
+        super().__init__(
+            f"changes after revision {after_revision} are no longer kept, the oldest start after "
+            f"{oldest_revision}; read the state anew and watch from its revision"
+        )
+
+
 # --- The log on disk ----------------------------------------------------------------------------
 
 
