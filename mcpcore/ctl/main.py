@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
+from mcpcore.ctl import keys
 from mcpcore.ctl.exits import PlainGroup
 
 app = typer.Typer(
@@ -48,6 +49,9 @@ def serve(
     from mcpcore.ctl.serve import serve as run
 
     run(config, log_level)
+
+
+keys.add_commands(app)
 
 
 @app.command()

@@ -62,7 +62,7 @@ def load_node_config(path: str | Path) -> NodeFile:
     node = name_at(root, "node", '"us-east-1"')
     listen = address_at(root, "listen", listening=True)
     data = root.path("data", f'"data/{node}"')
-    security = read_security(root, node_name=node)
+    security = read_security(root, owner=f"node-{node}")
     security.admit(listen, root.where("listen"))
     peers = _peers(root.table("peers"), node, security)
     groups_table = root.table("groups")
@@ -113,8 +113,11 @@ def address_at(table: Table, key: str, *, listening: bool = False) -> Address:
     return Address.parse(text, where=table.where(key), listening=listening)
 
 
-def read_security(root: Table, *, node_name: str = "admin") -> Security:
+def read_security(root: Table, *, owner: str) -> Security:
     """How connections are protected: a table ``[tls]``, or ``plaintext = true``.
+
+    Args:
+        owner: whose certificate the examples in error messages name.
 
     Raises:
         InvalidInput: neither or both stand there, or a file of the table cannot be used.
@@ -133,8 +136,8 @@ def read_security(root: Table, *, node_name: str = "admin") -> Security:
     if plaintext:
         root.refuse("plaintext", "is true, and there is a table [tls] too", "Remove one of them")
     ca = table.path("ca", '"certs/ca.crt"')
-    certificate = table.path("certificate", f'"certs/{node_name}.crt"')
-    key = table.path("key", f'"certs/{node_name}.key"')
+    certificate = table.path("certificate", f'"certs/{owner}.crt"')
+    key = table.path("key", f'"certs/{owner}.key"')
     table.finish()
     for part, file in (("ca", ca), ("certificate", certificate), ("key", key)):
         if not file.is_file():

@@ -61,6 +61,10 @@ class Table:
         """The keys that stand in the file, in its order."""
         return tuple(self._values)
 
+    def holds_table(self, key: str) -> bool:
+        """Whether a table stands there."""
+        return type(self._values.get(key)) is dict
+
     def text(self, key: str, example: str) -> str:
         """A string that must be there and must not be empty.
 
@@ -147,7 +151,7 @@ class Table:
         """
         for key in self._values:
             if key not in self._known:
-                what = "is no table known here" if self._is_table(key) else "is no key known here"
+                what = "is no table known here" if self.holds_table(key) else "is no key known here"
                 self.refuse(key, what, nearest(key, self._known))
 
     def refuse(self, key: str, what: str, remedy: str = "") -> NoReturn:
@@ -187,9 +191,6 @@ class Table:
     def _wrong_kind(self, key: str, found: object, kind: type, example: str) -> NoReturn:
         remedy = f"Write it like {key} = {example}" if example else ""
         self.refuse(key, f"is {_kind(found)}, and {_KINDS[kind]} is expected", remedy)
-
-    def _is_table(self, key: str) -> bool:
-        return type(self._values[key]) is dict
 
 
 def read_toml(path: str | Path) -> Table:
