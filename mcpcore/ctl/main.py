@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
-from mcpcore.ctl import keys, status
+from mcpcore.ctl import keys, leading, status
 from mcpcore.ctl.root import Family, RootGroup
 
 app = typer.Typer(
@@ -55,9 +55,13 @@ def serve(
 
 keys.add_commands(app)
 app.command()(status.status)
+app.command()(leading.transfer_leader)
 
 # Families of commands, each in a module of its own with an ``app``; new ones are named here.
 RootGroup.families = {
+    "lease": Family(
+        "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
+    ),
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),

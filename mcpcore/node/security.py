@@ -206,6 +206,8 @@ def explain(error: BaseException | None) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionResetError):
         return "reset by the other side"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: nothing listens there"
     return text or type(error).__name__
 
 
