@@ -269,7 +269,10 @@ def _leaders(replicas: Mapping[str, Replica], known: set[str]) -> list[tuple[str
     told: list[tuple[str, ...]] = []
     for term, labels in sorted(leaders.items()):
         if len(labels) > 1:
-            text = f"{' and '.join(labels)} both say lead term {term}"
+            text = (
+                f"{' and '.join(labels)} lead term {term} at the same time, which Raft rules out: "
+                "stop writing, keep their logs, and report it"
+            )
             told.append(("two-leaders", text))
     newest = max(leaders, default=0)
     for term, labels in sorted(leaders.items()):
