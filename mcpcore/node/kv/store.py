@@ -153,6 +153,7 @@ class Store:
             assert not record.lease or key in self.leases[record.lease].keys, "leases know keys"
             total += _record_hash(record)
         assert len(self.leases) <= limits.leases, "leases are bounded"
+        assert list(self.leases) == sorted(self.leases), "leases stand in order of their ids"
         for lease, facts in self.leases.items():
             assert 0 < facts.ttl_ms <= limits.lease_ttl_ms, "times to live are bounded"
             assert len(facts.keys) <= limits.lease_keys, "keys of a lease are bounded"
