@@ -118,5 +118,12 @@ class StorageCorrupt(CoordinationError):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
+class StorageVersion(Rejected):
+    """The log was written by another version of this program, in a format that it cannot read.
+
+    Nothing is wrong with the log, and nothing was changed: run the version that wrote it.
+    """
+
+
 class WrongIdentity(InvalidInput):
     """The directory holds the log of another node or another cluster."""

@@ -259,7 +259,14 @@ def records(disk: Disk, directory: str) -> Iterator[LoggedBatch]:
 
 
 def verify(disk: Disk, directory: str) -> RecoveryReport:
-    """Read a whole log, change nothing, and say how it is. Damage is in the report, not raised."""
+    """Read a whole log, change nothing, and say how it is. Damage is in the report, not raised.
+
+    A log that a running node is writing may show a torn tail that is none.
+
+    Raises:
+        StorageVersion: the log is of a format that this program cannot read.
+        OSError: the disk cannot be read.
+    """
     try:
         scan = LogScan(disk, directory)
     except StorageCorrupt as error:

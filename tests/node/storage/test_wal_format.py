@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, StorageVersion
 from mcpcore.node.log_image import (
     BaseMoved,
     EntriesAppended,
@@ -35,7 +35,9 @@ from mcpcore.node.wal_format import (
     read_records,
     segment_seed,
 )
+from mcpcore.node.wal_recovery import verify
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
+from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import TRIO, WE, block
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -163,7 +165,6 @@ def test_a_segment_header_comes_back() -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ([2, 1, 1, "c", "n", "0" * 16], "format version 2, this program reads 1"),
         ([1, 1, 1, "c", "n"], "malformed"),
         ([1, "1", 1, "c", "n", "0" * 16], "malformed"),
         ([1, 1, 1, "c", "n", "short"], "16 hex digits"),
@@ -176,6 +177,15 @@ def test_a_segment_header_that_cannot_be_read_says_why(body: object, says: str) 
     data = struct.pack("<8sII", b"mcpcWAL\n", crc32(packed), len(packed)) + packed
     with pytest.raises(InvalidInput, match=says):
         SegmentHeader.decode(data.ljust(SECTOR_BYTES, b"\0"))
+
+
+def test_a_log_of_a_newer_version_is_not_called_corrupt() -> None:
+    """Its advice would be to wipe it."""
+    packed = msgpack.packb([2, {"anything": 1}])
+    data = struct.pack("<8sII", b"mcpcWAL\n", crc32(packed), len(packed)) + packed
+    disk = RamDisk().with_file("log/00000001.log", data.ljust(2 * SECTOR_BYTES, b"\0"))
+    with pytest.raises(StorageVersion, match="format version 2, this program reads 1"):
+        verify(disk, "log")
 
 
 def test_what_is_no_segment_is_refused() -> None:
