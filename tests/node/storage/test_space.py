@@ -103,6 +103,22 @@ async def test_a_full_disk_still_takes_batches_into_space_that_was_reserved() ->
     await log.close()
 
 
+@pytest.mark.parametrize("size", range(1, 4000, 300))
+async def test_probing_and_closing_never_need_space(size: int) -> None:
+    disk = RamDisk()
+    log = await open_log(disk, segment_bytes=1 << 16, reserve_bytes=1)
+    await log.create_group("g", TRIO)
+    await log.submit("g", None, [block(1, 1, size=size)])
+    disk.capacity_bytes = disk.used_bytes
+    await log.probe()
+    await log.close()
+    assert log.failure is None
+    log = await open_log(disk)
+    assert log.report.sealed
+    await log.close()
+    assert log.failure is None
+
+
 # --- Space that comes back ----------------------------------------------------------------------
 
 
