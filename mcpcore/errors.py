@@ -263,6 +263,13 @@ class StorageCorrupt(CoordinationError):
         )
 
 
+class StorageVersion(Rejected):
+    """The log was written by another version of this program, in a format that it cannot read.
+
+    Nothing is wrong with the log, and nothing was changed: run the version that wrote it.
+    """
+
+
 class WrongIdentity(InvalidInput):
     """The directory holds the log of another node or another cluster."""
 

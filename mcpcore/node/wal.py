@@ -122,6 +122,7 @@ class WriteAheadLog(QueuedLog):
 
         Raises:
             StorageCorrupt: durable bytes are gone or changed. Nothing was changed.
+            StorageVersion: it was written in a format that this program cannot read.
             WrongIdentity: it is the log of another cluster or node. Nothing was changed.
             StorageInUse: somebody else has it open.
             StorageFailed: the disk does not work.

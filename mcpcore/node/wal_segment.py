@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from mcpcore.node.disk import Disk, DiskFile
 from mcpcore.node.log_image import BaseMoved, EntriesAppended, GroupRetired, GroupState, Record
 from mcpcore.node.wal_format import (
+    SECTOR_BYTES,
     Row,
     SegmentHeader,
     encode_batch,
@@ -24,7 +25,8 @@ class SegmentWriter:
     """The segment at the end of the log.
 
     ``tail`` is where the next batch goes; up to ``reserved_end`` the file holds zeros (or a seal)
-    that are already durable.
+    that are already durable. One sector of it is always left for a seal, so that probing and
+    closing never need space.
     """
 
     __slots__ = ("_file", "_seed", "first_tail", "number", "path", "reserved_end", "tail")
@@ -58,7 +60,7 @@ class SegmentWriter:
         sector = header.encode()
         seed = segment_seed(sector)
         data = sector + encode_batch(header.first_sequence, rows, seed)
-        reserved_end = max(len(data), reserve_bytes)
+        reserved_end = max(len(data) + SECTOR_BYTES, reserve_bytes)
         file = disk.open(under_way, create=True)
         try:
             await file.write(0, data.ljust(reserved_end, b"\0"), sync=True)
@@ -98,7 +100,7 @@ class SegmentWriter:
         return cls(file, path, end.header.number, end.seed, end.tail, reserved_end)
 
     async def reserve(self, size: int, step_bytes: int) -> None:
-        """Make sure that ``size`` bytes at the tail are durable zeros (or a seal).
+        """Make sure that ``size`` bytes at the tail, and a sector, are durable zeros (or a seal).
 
         Args:
             size: what the next batch needs, in bytes.
@@ -107,7 +109,7 @@ class SegmentWriter:
         Raises:
             OSError: of whatever kind, everything before the reserve is as it was.
         """
-        needed_end = self.tail + size
+        needed_end = self.tail + size + SECTOR_BYTES
         if needed_end > self.reserved_end:
             length = max(needed_end - self.reserved_end, step_bytes)
             await self._file.write(self.reserved_end, bytes(length), sync=True)
@@ -120,7 +122,7 @@ class SegmentWriter:
             OSError: it may be on the disk whole, in part, or not at all.
         """
         data = encode_batch(sequence, rows, self._seed)
-        assert self.tail + len(data) <= self.reserved_end, "room is made before a batch is written"
+        assert self.tail + len(data) < self.reserved_end, "room is made before a batch is written"
         await self._file.write(self.tail, data, sync=True)
         self.tail += len(data)
         return len(data)
@@ -131,9 +133,8 @@ class SegmentWriter:
         Raises:
             OSError: the disk does not work. No batch is touched.
         """
-        seal = encode_seal(sequence, self._seed)
-        await self._file.write(self.tail, seal, sync=True)
-        self.reserved_end = max(self.reserved_end, self.tail + len(seal))
+        assert self.tail < self.reserved_end, "there is always room for a seal"
+        await self._file.write(self.tail, encode_seal(sequence, self._seed), sync=True)
 
     def close(self) -> None:
         """Close the file, without a sync."""
