@@ -36,9 +36,8 @@ def main() -> None:
                 times[statement].append(float(out))
     print("| statement | median ms | min-max |\n|---|---|---|")
     for statement, found in times.items():
-        print(
-            f"| `{statement}` | {statistics.median(found):.1f} | {min(found):.1f}-{max(found):.1f} |"
-        )
+        spread = f"{min(found):.1f}-{max(found):.1f}"
+        print(f"| `{statement}` | {statistics.median(found):.1f} | {spread} |")
 
 
 if __name__ == "__main__":
