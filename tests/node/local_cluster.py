@@ -21,7 +21,7 @@ from mcpcore.node.security import Plaintext
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 
 SECURITY = Plaintext(allow_plaintext=True)
-SETTINGS = RaftSettings(election_timeout_ns=300 * MILLISECOND, heartbeat_ns=60 * MILLISECOND)
+SETTINGS = RaftSettings(election_timeout_ns=500 * MILLISECOND, heartbeat_ns=100 * MILLISECOND)
 
 
 def free_ports(count: int) -> list[int]:
