@@ -76,7 +76,8 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         self.uuid_clock = 0
         self.leaving = False
         """Whether the world is ending: a cancellation that escapes is then no error."""
-        self._signals: dict[int, Callable[[], object]] = {}
+        self.signal_handlers: dict[int, Any] = {}
+        """As set by ``signal.signal`` and :meth:`add_signal_handler`; without one, a host dies."""
 
     def __repr__(self) -> str:
         return f"<HostLoop {self.host.name} life={self.life} t={self.timeline.now_ns / 1e9:.6f}s>"
@@ -233,7 +234,7 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         self.gate |= GATE_DEAD
         self._closed = True
         self.grave.append(self.timeline.take_handles_of(self))
-        self.grave.append((self._parked, self.tasks(), self.generators, self._signals))
+        self.grave.append((self._parked, self.tasks(), self.generators, self.signal_handlers))
         self._parked = []
 
     # --- tasks and futures ------------------------------------------------------------------------
@@ -399,17 +400,17 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back when the world sends this host a signal, see :meth:`Host.signal`."""
-        self._signals[sig] = functools.partial(callback, *args)
+        self.signal_handlers[sig] = lambda _number, _frame: callback(*args)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Forget a handler; true if there was one."""
-        return self._signals.pop(sig, None) is not None
+        return self.signal_handlers.pop(sig, None) is not None
 
     def deliver_signal(self, sig: int) -> bool:
         """Run the handler of ``sig``, if any; false if the process would die of it."""
-        handler = self._signals.get(sig)
-        if handler is not None:
-            self.call_soon(handler)
+        handler = self.signal_handlers.get(sig)
+        if callable(handler):
+            self.call_soon(handler, sig, None)
         return handler is not None
 
     # --- life -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import signal
 import socket
 import subprocess
 import threading
@@ -57,6 +58,7 @@ def make_table() -> Table:
     _calendar(table)
     _entropy(table)
     _identity(table)
+    _signals(table)
     _fences(table)
     return table
 
@@ -339,8 +341,50 @@ def _fences(table: Table) -> None:
         (subprocess.Popen, "__init__", "subprocess.Popen()", processes),
         (os, "fork", "os.fork()", processes),
         (os, "system", "os.system()", processes),
+        (os, "_exit", "os._exit()", "Raise SystemExit."),
     ):
         table[owner, name] = _fence(getattr(owner, name), call, remedy)
+
+
+def _signals(table: Table) -> None:
+    real_signal, real_getsignal = signal.signal, signal.getsignal
+    real_raise, real_kill = signal.raise_signal, os.kill
+
+    def set_handler(number: int, handler: Any) -> Any:
+        loop = loop_here()
+        if loop is None:
+            return real_signal(number, handler)
+        before = loop.signal_handlers.pop(number, signal.SIG_DFL)
+        if handler != signal.SIG_DFL:
+            loop.signal_handlers[number] = handler
+        return before
+
+    def get_handler(number: int) -> Any:
+        loop = loop_here()
+        if loop is None:
+            return real_getsignal(number)
+        return loop.signal_handlers.get(number, signal.SIG_DFL)
+
+    def raise_signal(number: int) -> None:
+        host = host_here()
+        if host is None:
+            real_raise(number)
+        else:
+            host.signal(number)
+
+    def kill(pid: int, number: int) -> None:
+        host = host_here()
+        if host is None:
+            real_kill(pid, number)
+        elif pid == os.getpid():
+            host.signal(number)
+        else:
+            raise NotSimulated(f"os.kill({pid}, ...)", remedy="Only os.getpid() exists here.")
+
+    table[signal, "signal"] = set_handler
+    table[signal, "getsignal"] = get_handler
+    table[signal, "raise_signal"] = raise_signal
+    table[os, "kill"] = kill
 
 
 def _fence(real: Callable[..., Any], call: str, remedy: str) -> Callable[..., Any]:
