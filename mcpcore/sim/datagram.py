@@ -101,14 +101,14 @@ class SimDatagrams(asyncio.DatagramTransport):
             path.touched += 1
             path.stalled.append((self._arrive, (path, there, port, payload)))
             return
-        delay_ns = path.queue_ns(now_ns, len(payload)) + link.delay.draw_ns(draw)
+        delay_ns = path.queue_ns(now_ns, len(payload)) + path.delay_ns()
         if link.reorder and draw.random() < link.reorder:
             path.touched += 1
             delay_ns += int(draw.random() * link.reorder_ms * _MS)
         timeline.after(delay_ns, self._arrive, path, there, port, payload)
         if link.duplicate and draw.random() < link.duplicate:
             path.touched += 1
-            again_ns = delay_ns + link.delay.draw_ns(draw)
+            again_ns = delay_ns + path.delay_ns()
             timeline.after(again_ns, self._arrive, path, there, port, payload)
 
     def _arrive(self, path: Path, there: Host, port: int, payload: bytes) -> None:
@@ -121,7 +121,7 @@ class SimDatagrams(asyncio.DatagramTransport):
         if target is None or target.loop.is_closed():
             if self._remote is not None:
                 refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
-                timeline.after(path.link.delay.draw_ns(path.draw), self._tell, refused)
+                timeline.after(path.delay_ns(), self._tell, refused)
             return
         if target._remote is not None and target._remote != self.local:
             return

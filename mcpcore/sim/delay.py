@@ -92,6 +92,7 @@ class Link:
         bandwidth_bps: bits per second; 0 for "no limit".
         queue_bytes: what may wait for the bandwidth; a datagram beyond it is lost.
         mtu: largest datagram that passes, bytes. Larger ones vanish without a word.
+        extra_ms: a further delay for every packet, as a fault adds it.
 
     Raises:
         InvalidInput: a chance outside of 0 to 1, or a negative size.
@@ -107,12 +108,13 @@ class Link:
     bandwidth_bps: int = 0
     queue_bytes: int = 1_000_000
     mtu: int = 65_507
+    extra_ms: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("loss", "burst", "duplicate", "reorder", "fragment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput("a chance lies between 0 and 1", where=f"link.{name}")
-        for name in ("reorder_ms", "bandwidth_bps", "queue_bytes", "mtu"):
+        for name in ("reorder_ms", "bandwidth_bps", "queue_bytes", "mtu", "extra_ms"):
             if getattr(self, name) < 0:
                 raise InvalidInput("must not be negative", where=f"link.{name}")
 

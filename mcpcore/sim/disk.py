@@ -27,6 +27,7 @@ from mcpcore.sim.delay import Delay
 if TYPE_CHECKING:
     from mcpcore.sim.host import Host
 
+_USUAL_SYNC = Delay("uniform", 0.2, 0.6)
 SECTOR_BYTES = 512
 """What a device writes in one piece: a torn write is torn here."""
 
@@ -70,7 +71,7 @@ class SimDisk:
     def __init__(self, host: Host, draw: random.Random) -> None:
         self._host = host
         self._draw = draw
-        self.sync_delay = Delay("uniform", 0.2, 0.6)
+        self.sync_delay = _USUAL_SYNC
         """How long a sync takes. Change it to make the disk slow."""
         self.capacity_bytes: int | None = None
         self.lying = False
@@ -83,6 +84,8 @@ class SimDisk:
         """How many of the next writes land elsewhere."""
         self.stale_reads = 0
         """How many of the next reads return what stood there before the last write."""
+        self.syncs = 0
+        """How many syncs and truncations were asked for."""
         self.touched: dict[str, int] = {}
         """How often each fault had an effect."""
         self._stalled = False
@@ -245,6 +248,7 @@ class SimDisk:
     async def _work(self, path: str, delay: Delay) -> None:
         """Wait for the device. Syncs queue up behind each other, as they do in one device."""
         self._refuse_if_failing(path)
+        self.syncs += 1
         loop = self._host.loop
         done: asyncio.Future[None] = loop.create_future()
         start_ns = max(loop.true_ns(), self._free_at_ns)
@@ -295,14 +299,30 @@ class SimDisk:
         for finish in work:
             finish()
 
+    def heal(self) -> None:
+        """Be honest and quick from now on. What is lost or rotten stays so."""
+        self.unstall()
+        self.capacity_bytes = self.failing = None
+        self.lying = False
+        self.losing_syncs = self.misdirecting = self.stale_reads = 0
+        self.sync_delay = _USUAL_SYNC
+
     def rot(self, bits: int = 1, *, path: str | None = None) -> int:
         """Flip bits at random places of the platter (and of the cache); return how many.
 
         Args:
             path: in this file only; else anywhere, each byte being equally likely.
+
+        Raises:
+            FileNotFoundError: no such file.
         """
         flipped = 0
-        names = self._names if path is None else {_clean(path): self._names[_clean(path)]}
+        names = self._names
+        if path is not None:
+            found = names.get(_clean(path))
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+            names = {path: found}
         for _ in range(bits):
             total = sum(len(inode.platter) for inode in names.values())
             if total == 0:

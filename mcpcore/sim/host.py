@@ -84,6 +84,9 @@ class Host:
         self.executor_delay_ns = (20_000, 200_000)
         self.unhandled: list[tuple[str, BaseException | None]] = []
         self.exit_code: object = None
+        self.hooks: dict[str, tuple[random.Random, bool]] = {}
+        self.marks: dict[str, int] = {}
+        """Situations that code said it reached; shared by all hosts of a world."""
         self.listeners: dict[int, SimServer] = {}
         self.streams: dict[SimStream, None] = {}
         self.datagram_ports: dict[int, SimDatagrams] = {}
@@ -245,6 +248,16 @@ class Host:
         self._paused_at_ns = None
         self.loop.resume()
         return True
+
+    def heal(self) -> None:
+        """Make the host whole: running, fast, its disk honest. Its clocks keep their drift."""
+        if not self.is_alive:
+            self.restart()
+        self.resume()
+        self.slow(0)
+        self.disk.heal()
+        self.clock.end_strobe()
+        self.clock.thaw()
 
     def slow(self, step_cost_us: float) -> None:
         """Let each step of code take this long; 0 makes the host fast again."""

@@ -50,12 +50,15 @@ class Path:
     """
 
     __slots__ = (
+        "base",
+        "bends",
         "burst_on",
         "busy_until_ns",
         "cuts",
         "draw",
         "held",
         "link",
+        "packets",
         "source",
         "stalled",
         "target",
@@ -65,7 +68,10 @@ class Path:
     def __init__(self, source: Host, target: Host, link: Link, seed: int) -> None:
         self.source = source
         self.target = target
+        self.base = link
+        self.bends: list[dict[str, Any]] = []
         self.link = link
+        """What the direction is like now: ``base``, changed by every bend in turn."""
         self.draw = stream(seed, "network", source.name, target.name)
         self.cuts = 0
         self.held = 0
@@ -74,11 +80,32 @@ class Path:
         self.burst_on = False
         self.touched = 0
         """How many packets a fault on this path has affected."""
+        self.packets = 0
 
     @property
     def is_cut(self) -> bool:
         """Whether anything passes at this moment."""
         return self.cuts > 0 or self.held > 0
+
+    def settle(self) -> None:
+        """Compute ``link`` anew.
+
+        Raises:
+            InvalidInput: no such field, or a value that cannot be used.
+        """
+        link = self.base
+        for changes in self.bends:
+            try:
+                link = replace(link, **changes)
+            except TypeError as error:
+                raise InvalidInput(str(error), where="link") from error
+        self.link = link
+
+    def delay_ns(self) -> int:
+        """Draw how long the next packet is under way."""
+        self.packets += 1
+        link = self.link
+        return link.delay.draw_ns(self.draw) + int(link.extra_ms * _MS)
 
     def loses(self) -> bool:
         """Draw whether the next packet is lost."""
@@ -109,7 +136,7 @@ class Path:
 
     def stream_delay_ns(self, now_ns: int, size: int) -> int:
         """Return how long a piece of a stream takes, losses and repetitions included."""
-        wait_ns = self.queue_ns(now_ns, size) + self.link.delay.draw_ns(self.draw)
+        wait_ns = self.queue_ns(now_ns, size) + self.delay_ns()
         again_ns = RTO_NS
         while self.loses():
             wait_ns += again_ns
@@ -184,26 +211,36 @@ class Network:
             self._regions[pair] = link
         for path in self._paths.values():
             if (path.source.region, path.target.region) in pairs and path.source is not path.target:
-                path.link = link
+                path.base = link
+                path.settle()
 
     def set_link(self, source: str, target: str, link: Link) -> None:
         """Set what one direction between two hosts is like."""
         for path in self.between([source], [target]):
-            path.link = link
+            path.base = link
+            path.settle()
 
-    def change_link(self, source: str, target: str, **changes: Any) -> Link:
-        """Change some fields of one direction; return the link as it was.
+    def bend(self, paths: Iterable[Path], **changes: Any) -> Callable[[], None]:
+        """Change some fields of links; return what undoes it. Bends add up in any order.
 
         Raises:
             InvalidInput: no such field, or a value that cannot be used.
         """
-        (path,) = self.between([source], [target])
-        before = path.link
-        try:
-            path.link = replace(before, **changes)
-        except TypeError as error:
-            raise InvalidInput(str(error), where="link") from error
-        return before
+        bent = list(paths)
+        for path in bent:
+            path.bends.append(changes)
+            try:
+                path.settle()
+            except InvalidInput:
+                path.bends.pop()
+                raise
+
+        def unbend() -> None:
+            for path in bent:
+                path.bends = [each for each in path.bends if each is not changes]
+                path.settle()
+
+        return unbend
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -259,8 +296,12 @@ class Network:
         """Take away every cut and every hold, whoever made them."""
         self.timeline.trace.note("world", "repair")
         for path in self._paths.values():
-            path.cuts = path.held = 0
-            self._flow(path, late=True)
+            self.open(path)
+
+    def open(self, path: Path) -> None:
+        """Take away every cut and every hold of one path, whoever made them."""
+        path.cuts = path.held = 0
+        self._flow(path, late=True)
 
     def hold(self, paths: Iterable[Path]) -> None:
         """Keep what is sent, datagrams too, until :meth:`release`."""
@@ -286,4 +327,4 @@ class Network:
         stalled, path.stalled = path.stalled, []
         late_ns = path.draw.randrange(RTO_NS) if late else 0
         for act, args in stalled:
-            self.timeline.after(late_ns + path.link.delay.draw_ns(path.draw), act, *args)
+            self.timeline.after(late_ns + path.delay_ns(), act, *args)

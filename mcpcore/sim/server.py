@@ -195,7 +195,7 @@ class Dial:
         if path.is_cut or path.loses():
             path.touched += 1
             return
-        self._loop.timeline.after(path.link.delay.draw_ns(path.draw), act)
+        self._loop.timeline.after(path.delay_ns(), act)
 
     def _arrive(self) -> None:
         there = self._there

@@ -279,8 +279,12 @@ class SimStream(WaterMarks):
         """Tell the other side that this connection does not exist. A lost RST stays lost."""
         path = self.path
         if not path.is_cut:
-            delay_ns = path.link.delay.draw_ns(path.draw)
+            delay_ns = path.delay_ns()
             self.loop.timeline.after(delay_ns, self.peer._reset)
+
+    def reset_by_network(self) -> None:
+        """Break the connection as a middlebox does; this end hears of it."""
+        self._reset()
 
     def _reset(self) -> None:
         if self.loop.host.is_powered and not self.loop.is_closed() and not self._gone:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any
 
 from mcpcore.errors import InvalidInput, PropertyViolated, SimulationStuck
 from mcpcore.sim.clock import HostClock
 from mcpcore.sim.entropy import stream
+from mcpcore.sim.faults import FaultPlan, Injected, inject
 from mcpcore.sim.host import Host, Main
 from mcpcore.sim.network import Network, NetworkLimits
+from mcpcore.sim.oracles import Promises
 from mcpcore.sim.order import make_order
 from mcpcore.sim.patches import patches
+from mcpcore.sim.schedule import Fault, Schedule
 from mcpcore.sim.timeline import NEVER_NS, Timeline
 from mcpcore.sim.trace import KEEP, Trace
 
@@ -65,6 +68,14 @@ class World:
         self.timeline = Timeline(self.trace, ready, steps_per_instant_max=steps_per_instant_max)
         self.network = Network(self.timeline, seed, limits or NetworkLimits())
         self.hosts: dict[str, Host] = {}
+        self.marks: dict[str, int] = {}
+        """How often each ``sometimes(label)`` was reached."""
+        self.promises = Promises(self)
+        self.plan = FaultPlan(self)
+        self.schedule_override: Schedule | None = None
+        """Takes the place of whatever schedule a scenario applies: for replaying and shrinking."""
+        self.applied = Schedule()
+        """The schedule that was applied."""
         self._checks: list[Callable[[], None]] = []
         self._main_failed: tuple[Host, BaseException] | None = None
         self._entered = False
@@ -190,6 +201,7 @@ class World:
             main=main,
         )
         made.on_main_done = self._main_done
+        made.marks = self.marks
         self.network.add(made)
         return made
 
@@ -208,6 +220,53 @@ class World:
                 f"no host {name!r}", where="World", remedy=f"Hosts: {', '.join(self.hosts)}."
             )
         return found
+
+    # --- breaking and healing ---------------------------------------------------------------------
+
+    def apply(self, schedule: Schedule) -> None:
+        """Let each fault of a schedule happen at its time.
+
+        Raises:
+            InvalidInput: a fault names no host of this world, or its time has passed.
+        """
+        chosen = schedule if self.schedule_override is None else self.schedule_override
+        chosen.check_hosts(self.hosts)
+        self.applied = chosen
+        for fault in chosen.faults:
+            self.plan.add(fault)
+
+    def inject(self, kind: str, *on: str, **fields: Any) -> Injected:
+        """Carry out one fault now; ``end()`` of what is returned takes it back.
+
+        Raises:
+            InvalidInput: an unknown kind, host or field.
+        """
+        try:
+            fault = Fault(self.now_s, kind, tuple(on), **fields)
+        except TypeError as error:
+            raise InvalidInput(str(error), where=f"fault {kind}") from error
+        made = inject(self, fault)
+        self.plan.injected.append(made)
+        return made
+
+    def heal(self, names: Iterable[str] | None = None) -> None:
+        """Let no further fault begin, and mend hosts and the paths between them.
+
+        Args:
+            names: these hosts only; what is broken elsewhere stays broken. All, if ``None``.
+        """
+        self.plan.stop()
+        members = list(self.hosts) if names is None else list(names)
+        self.trace.note("world", "heal", *members)
+        if names is None:
+            self.plan.end_all()
+            self.network.repair()
+        for path in self.network.between(members, members):
+            path.bends.clear()
+            path.settle()
+            self.network.open(path)
+        for name in members:
+            self[name].heal()
 
     # --- time -------------------------------------------------------------------------------------
 
