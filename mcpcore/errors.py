@@ -337,3 +337,75 @@ def _rebuild(
     error.args = args
     error.__dict__.update(facts)
     return error
+
+
+# --- The simulator ------------------------------------------------------------------------------
+
+
+class NotSimulated(Rejected, NotImplementedError):
+    """Code in a simulated world asked for something that only the real world has.
+
+    Args:
+        call: the call that was refused, as the caller would write it.
+        remedy: what to use instead.
+    """
+
+    def __init__(self, call: str, *, remedy: str = "") -> None:
+        self.call = call
+        self.remedy = remedy
+        text = f"{call} has no simulation: it would reach the real world and undo determinism"
+        super().__init__(f"{text}. {remedy}" if remedy else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class SimulationStuck(CoordinationError):
+    """Virtual time cannot go on: everybody waits for nobody, or somebody never waits.
+
+    Args:
+        why: what was found.
+        waiting: the tasks that wait, or the one that spins, named ``host/task``.
+    """
+
+    def __init__(self, why: str, *, waiting: tuple[str, ...] = ()) -> None:
+        self.why = why
+        self.waiting = waiting
+        names = f": {', '.join(waiting)}" if waiting else ""
+        super().__init__(f"{why}{names}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class PropertyViolated(CoordinationError, AssertionError):
+    """Something that a scenario promised did not hold.
+
+    An ``AssertionError`` as well, so that every test runner counts it as a failed test.
+
+    Args:
+        name: the promise, as it was named.
+        at_s: virtual seconds since the world began.
+        found: what was the case instead.
+    """
+
+    def __init__(self, name: str, *, at_s: float, found: str) -> None:
+        self.name = name
+        self.at_s = at_s
+        self.found = found
+        super().__init__(f"{name}: {found}, at {at_s:.6f} s")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class NondeterminismFound(CoordinationError):
+    """Two runs from one seed differed; something leaked in from the real world.
+
+    Args:
+        difference: the first event that differs, in both runs.
+    """
+
+    def __init__(self, difference: str) -> None:
+        self.difference = difference
+        super().__init__(f"two runs of the same seed differ; {difference}")
