@@ -118,6 +118,7 @@ class Transport:
         self._connections: set[Connection] = set()
         self._complaints: dict[str, float] = {}
         self._server: asyncio.Server | None = None
+        self._address = config.listen
         self._client_context: ssl.SSLContext | None = None
         self._closed = False
         self.tls_failures = 0
@@ -154,6 +155,8 @@ class Transport:
                 where="transport, listen",
                 remedy="Is another process listening there, or is the address not this machine's?",
             ) from None
+        if listen.port == 0:
+            self._address = Address(listen.host, self._server.sockets[0].getsockname()[1])
         logger.info("node %s: listening on %s", self.config.node, self.address)
         for link in self._links.values():
             link.start(self._client_context)
@@ -161,10 +164,7 @@ class Transport:
     @property
     def address(self) -> Address:
         """Where we listen; with the port that was found, if any free one was asked for."""
-        listen = self.config.listen
-        if listen.port == 0 and self._server is not None and self._server.sockets:
-            return Address(listen.host, self._server.sockets[0].getsockname()[1])
-        return listen
+        return self._address
 
     async def close(self) -> None:
         """Say goodbye to everybody and return when all is closed, within ``linger_s`` or so."""
