@@ -310,6 +310,9 @@ class Connection(asyncio.Protocol):
         """The loop has let go of the stream."""
         if self.agreement is None and exc is None:
             why = "closed by the other side before the handshake was over"
+            if self._security.identity is not None:
+                # asyncio does not send the TLS alert that would say so.
+                why += "; its log will tell if it refuses our certificate"
         else:
             why = explain(exc)
         self._over(Goodbye(Parting.LOST, why))

@@ -204,6 +204,8 @@ def explain(error: BaseException | None) -> str:
             return words
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: nobody listens there"
     if isinstance(error, ConnectionResetError):
         return "reset by the other side"
     return text or type(error).__name__

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ payloads = st.lists(st.binary(max_size=40), max_size=8)
 def feed_in_pieces(reader: FrameReader, data: bytes, cuts: list[int]) -> list[bytes]:
     frames = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         frames += reader.feed(data[start:end])
         reader.check()
     return frames

@@ -278,7 +278,7 @@ async def test_a_peer_cannot_be_oneself_nor_move_silently(town: Town):
         a.transport.add_peer("a", Address("127.0.0.1", 9))
     a.transport.add_peer("b", Address("127.0.0.1", 9))
     a.transport.add_peer("b", Address("127.0.0.1", 9))
-    with pytest.raises(InvalidInput, match="is at 127.0.0.1:9 already"):
+    with pytest.raises(InvalidInput, match=r"is at 127\.0\.0\.1:9 already"):
         a.transport.add_peer("b", Address("127.0.0.1", 10))
 
 
@@ -292,7 +292,7 @@ async def test_each_change_of_state_is_one_line_of_log(town: Town, caplog):
     caplog.set_level(logging.INFO, "mcpcore.node.transport")
     a, b = await town.pair()
     await b.transport.close()
-    await until(lambda: a.transport.stats()["b"].problem.startswith(("[Errno", "Connect")))
+    await until(lambda: a.transport.stats()["b"].problem.startswith("connection refused"))
     await asyncio.sleep(0.3)
     lines = [r.message for r in caplog.records if r.message.startswith("peer b: ")]
     assert [line.split(":")[1].split()[0] for line in lines] == ["connected", "session", "no"]
