@@ -65,8 +65,7 @@ def init(
 ) -> None:
     """Make an authority and, signed by it, a certificate for each node, client and admin.
 
-    Example: mcpctl certs init certs --cluster north --node a=10.0.0.1 --node b --client app
-    --admin ops
+    Example: mcpctl certs init certs --node a=10.0.0.1 --node b --client app --admin ops
     """
     try:
         authority = Authority.create(cluster)
@@ -160,7 +159,7 @@ def _show(files: list[Path]) -> int:
     expired = 0
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("file", "identity", "hosts", "expires"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "identity")
     for file in files:
         told = describe(load_certificate(file))
         days = (told.not_after - now).days
@@ -172,7 +171,7 @@ def _show(files: list[Path]) -> int:
         else:
             when = f"{told.not_after:%Y-%m-%d}"
         who = told.identity or ("authority" if told.is_authority else told.subject)
-        table.add_row(file.name, who, ", ".join(told.hosts) or "-", when)
+        table.add_row(file.name, who, "\n".join(told.hosts) or "-", when)
     Console().print(table, highlight=False)
     return expired
 

@@ -119,6 +119,7 @@ class Transport:
         self._complaints: dict[str, float] = {}
         self._server: asyncio.Server | None = None
         self._address = config.listen
+        self._server_context: ssl.SSLContext | None = None
         self._client_context: ssl.SSLContext | None = None
         self._closed = False
         self.tls_failures = 0
@@ -136,7 +137,7 @@ class Transport:
         """
         listen, limits = self.config.listen, self.config.limits
         loop = asyncio.get_running_loop()
-        context = self._security.server_context(self._note_tls_failure)
+        self._server_context = context = self._security.server_context(self._note_tls_failure)
         self._client_context = self._security.client_context()
         try:
             if context is None:
@@ -183,6 +184,16 @@ class Transport:
         if self._server is not None:
             await self._server.wait_closed()
         logger.info("node %s: closed", self.config.node)
+
+    def renew_certificates(self) -> None:
+        """Read the certificate files again. Connections that are open stay as they are.
+
+        Raises:
+            InvalidInput: the files are not usable, or name another node; nothing has changed.
+        """
+        for context in (self._server_context, self._client_context):
+            self._security.renew(context)
+        logger.info("node %s: certificates renewed", self.config.node)
 
     # --- peers ----------------------------------------------------------------------------------
 

@@ -152,6 +152,36 @@ def test_tls_1_3_and_a_certificate_are_demanded_by_both_sides(made: Path):
         assert context.verify_flags & ssl.VERIFY_X509_STRICT
 
 
+async def test_a_node_takes_up_renewed_certificates_without_a_restart(made: Path, town: Town):
+    authority = Authority.load(made / "ca.crt", made / "ca.key")
+    write_pairs({made / "app": authority.issue(CertifiedRole.CLIENT, "app")})
+    client = Tls(made / "ca.crt", made / "app.crt", made / "app.key")
+    node = await town.node("a", security=Tls(made / "ca.crt", made / "a.crt", made / "a.key"))
+
+    async def serial() -> int:
+        connection = await connect_client(node.address, client, cluster="north", name="app")
+        shown = connection._transport.get_extra_info("peercert")["serialNumber"]
+        connection.close()
+        return int(shown, 16)
+
+    first = describe(load_certificate(made / "a.crt")).serial
+    assert await serial() == first
+    write_pairs({made / "a": authority.issue(NODE, "a")}, force=True)
+    assert await serial() == first
+    node.transport.renew_certificates()
+    second = describe(load_certificate(made / "a.crt")).serial
+    assert await serial() == second != first
+
+    for wrong in (authority.issue(NODE, "b"), None):
+        if wrong:
+            write_pairs({made / "a": wrong}, force=True)
+        else:
+            (made / "a.crt").write_text("torn")
+        with pytest.raises(InvalidInput):
+            node.transport.renew_certificates()
+        assert await serial() == second, "a failed renewal changes nothing"
+
+
 # --- mcpctl certs -------------------------------------------------------------------------------
 
 
@@ -162,7 +192,7 @@ async def test_what_init_makes_lets_nodes_and_users_in(tmp_path: Path, town: Tow
         "--node", "b", "--client", "app", "--admin", "ops",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    for line in ("node-a.crt", "mcpcore://north/node/a", "localhost, 10.0.0.1", "ca.key"):
+    for line in ("node-a.crt", "mcpcore://north/node/a", "10.0.0.1", "ca.key"):
         assert line in done.output
 
     def tls(name: str) -> Tls:

@@ -332,6 +332,27 @@ async def test_closing_leaves_no_task_behind(town: Town):
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_same_code_runs_on_uvloop(certificates, tls: bool):
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed here")
+
+    async def scene() -> None:
+        town = Town(certificates)
+        a, b = await town.pair(tls=tls)
+        for number in range(1000):
+            assert a.transport.send("b", b"%d" % number)
+        await until(lambda: len(b.heard.frames) == 1000)
+        assert [int(payload) for _, _, payload in b.heard.frames] == list(range(1000))
+        await asyncio.sleep(2 * SHORT.idle_timeout_s)
+        assert a.heard.kinds == ["connected"]
+        await b.transport.close()
+        await until(lambda: a.heard.kinds == ["connected", "disconnected"])
+        assert "b is closing down" in a.heard.reasons[0]
+        await a.transport.close()
+
+    uvloop.run(scene())
+
+
 # --- makeshift ends of a connection -------------------------------------------------------------
 
 
