@@ -145,6 +145,23 @@ async def test_a_malformed_request_ends_its_own_connection_only(town: Town):
     good.close()
 
 
+async def test_nothing_is_delivered_after_the_handler_has_closed(town: Town):
+    b = await town.node("b")
+    connection = await connect(b)
+    (served,) = b.heard.clients
+    heard: list[bytes] = []
+
+    def close_at_once(payload: bytes) -> None:
+        heard.append(payload)
+        served.close("one is enough")
+
+    served.on_frame = close_at_once
+    connection.send(b"one")
+    connection.send(b"two, in the same packet")
+    await connection.over
+    assert heard == [b"one"]
+
+
 async def test_a_client_of_another_cluster_or_version_is_refused(town: Town):
     b = await town.node("b")
     with pytest.raises(HandshakeRefused, match="of cluster south, b of north"):
