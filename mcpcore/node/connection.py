@@ -81,6 +81,8 @@ class Counters:
 class Connection(asyncio.Protocol):
     """Made by a transport or by ``connect_client``, never directly.
 
+    A plain ``Protocol``: a ``BufferedProtocol`` was measured and made no difference beyond noise.
+
     Attributes that the owner, or a client's handler, sets: ``on_frame(payload)`` is called for
     each payload, synchronously, in order; ``on_close(why)`` once, when an opened connection is
     over. If ``on_frame`` raises ``InvalidInput``, the payload was malformed: the connection is

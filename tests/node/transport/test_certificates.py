@@ -1,6 +1,7 @@
 import ssl
 import stat
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -180,6 +181,12 @@ async def test_a_node_takes_up_renewed_certificates_without_a_restart(made: Path
         with pytest.raises(InvalidInput):
             node.transport.renew_certificates()
         assert await serial() == second, "a failed renewal changes nothing"
+
+
+def test_the_import_of_a_nodes_transport_does_not_wait_for_cryptography():
+    code = "import sys, mcpcore.node.transport; sys.exit('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
+    assert done.returncode == 0
 
 
 # --- mcpctl certs -------------------------------------------------------------------------------
