@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address, check_networks
+from mcpcore.node.addresses import LOOPBACK, Address, check_networks
 from mcpcore.node.identity import Identity
 
 logger = logging.getLogger("mcpcore.node.transport")
 
-LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _MAKE: Final = "`mcpctl certs init` makes a set that fits"
 
 
