@@ -63,6 +63,20 @@ async def test_after_a_failed_write_or_sync_nothing_is_tried_again(what: str) ->
     assert first.exception() is not None
 
 
+@pytest.mark.parametrize("size", [100, 9000])
+async def test_an_error_while_making_room_is_final_unless_it_says_full(size: int) -> None:
+    """Both ways of making room: more zeros in the segment, or a new segment."""
+    disk = RamDisk()
+    log = await open_log(disk, segment_bytes=1 << 20 if size > 100 else 2048, reserve_bytes=2048)
+    await log.create_group("g", TRIO)
+    await log.submit("g", None, [block(1, 1)])
+    disk.fail_sync_number = disk.syncs + 1
+    with pytest.raises(StorageFailed, match="the sync failed"):
+        await log.submit("g", None, [block(2, 2, size=size)])
+    assert log.failure is not None
+    assert not log.no_space
+
+
 async def test_what_a_failed_sync_left_in_the_cache_is_written_again_at_recovery() -> None:
     """The cache shows a batch that the disk never got: recovery must not trust the cache alone."""
     disk = RamDisk()

@@ -174,7 +174,7 @@ async def test_two_processes_never_write_the_same_file(disk: FileDisk, tmp_path:
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", program, path],
-            capture_output=True, text=True, timeout=60, check=False,
+            cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     refused = await asyncio.to_thread(run)

@@ -170,7 +170,7 @@ async def test_entries_that_were_replaced_do_not_pin_a_segment() -> None:
     disk = RamDisk()
     log = await open_log(disk, segment_bytes=4096)
     await log.create_group("g", TRIO)
-    await log.submit("g", None, [block(1, 50)])
+    await log.submit("g", None, [block(1, 50, size=80)])  # fills the first segment
     for term in range(2, 30):
         await log.submit("g", None, [block(2, 2, term=term, size=400)])
     await log.compact("g", LogPosition(29, 2), TRIO)
