@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import time
 
 import pytest
@@ -150,6 +151,23 @@ async def test_cancelling_the_writer_fails_the_callers() -> None:
     log._writer.cancel()
     with pytest.raises(StorageFailed):
         await future
+
+
+async def test_futures_that_were_dropped_do_not_flood_the_loop_with_one_failure() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    disk = RamDisk()
+    log = await open_log(disk)
+    await log.create_group("g", TRIO)
+    disk.fail_sync_number = disk.syncs + 1
+    for at in range(1, 10):
+        log.submit("g", None, [block(at, at)])
+    await turns()
+    log.submit("g", HardState(1, "n1"), [])
+    await log.close()
+    gc.collect()
+    assert complaints == []
+    assert log.failure is not None
 
 
 # --- Stalled ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -125,6 +126,19 @@ async def test_without_sync_nothing_is_synced(
     assert synced == []
     await file.write(0, b"x", sync=True)
     assert len(synced) == 1
+    file.close()
+
+
+async def test_cuts_and_directories_are_synced_too(
+    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    file = disk.open(str(tmp_path / "x"), create=True)
+    await file.truncate(0)
+    assert synced == [False]
+    await disk.sync_dir(str(tmp_path))
+    assert synced == [False, True]
     file.close()
 
 
