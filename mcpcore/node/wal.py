@@ -177,6 +177,12 @@ class WriteAheadLog(QueuedLog):
             raise
         return cls(place, lock, scan, image, index, segment, identity, options)
 
+    def check(self) -> None:
+        """Every promise about the queue, the segment and the groups."""
+        super().check()
+        self._segment.check()
+        assert all(state.live or not state.base.index for state in self._states.values())
+
     @property
     def no_space(self) -> bool:
         """Whether the device waits for space on the disk."""

@@ -136,6 +136,12 @@ class SegmentWriter:
         assert self.tail < self.reserved_end, "there is always room for a seal"
         await self._file.write(self.tail, encode_seal(sequence, self._seed), sync=True)
 
+    def check(self) -> None:
+        """Every promise about the segment, one per line."""
+        assert self.tail % SECTOR_BYTES == 0, "a batch starts on a sector boundary"
+        assert self.first_tail <= self.tail < self.reserved_end, "there is room for a seal"
+        assert self.reserved_end <= self._file.size(), "the reserve is in the file"
+
     def close(self) -> None:
         """Close the file, without a sync."""
         self._file.close()
