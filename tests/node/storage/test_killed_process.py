@@ -37,12 +37,13 @@ async def main():
         group = log.groups()["g"]
         last, base, term = group.last.index, group.base.index, group.hard_state.term
     term += 1
+    start = last
     while True:
         done = [log.submit("g", HardState(term, "n1"), [])]
         for _ in range(20):
             last += 1
             done.append(log.submit("g", None, [block(last, last, term, size=last % 500)]))
-        if last - base > 500:
+        if last - max(base, start) > 500:  # so that the entry at the new base is of our term
             base = last - 100
             done.append(log.compact("g", LogPosition(term, base), TRIO))
         await asyncio.gather(*done)
