@@ -229,6 +229,18 @@ async def test_a_crash_while_old_segments_go_leaves_no_gap(crash_after_removals:
     await log.close()
 
 
+async def test_restarts_do_not_make_a_segment_grow_beyond_its_size() -> None:
+    disk = RamDisk()
+    for at in range(1, 20):
+        log = await open_log(disk, segment_bytes=2048)
+        if at == 1:
+            log.create_group("g", TRIO)
+        await log.submit("g", None, [block(at, at, size=400)])
+        await log.close()
+    assert len(segments(disk)) > 5
+    assert max(len(inode.seen) for inode in disk.names.values()) <= 2048 + 512
+
+
 async def test_a_segment_that_was_never_finished_is_removed_at_open() -> None:
     disk = RamDisk()
     await (await open_log(disk)).close()
