@@ -109,9 +109,8 @@ class NodeClock:
         self.plan: Plan = self.compensation.plan(
             self._link_evidence(self.agreement(monotonic), monotonic)
         )
-        physical_ns = steady.physical_ns
         self.hlc = HybridClock(
-            lambda: physical_ns(monotonic_ns()),
+            steady.source(monotonic_ns),
             max_offset_ns=self.settings.max_offset_ns,
             floor=floor,
             ceiling=ceiling,
@@ -207,7 +206,7 @@ class NodeClock:
         return self._steady.physical_ns(self._monotonic_ns())
 
     def now(self) -> Timestamp:
-        """The timestamp of a local event. The same as ``hlc.now()``."""
+        """The timestamp of a local event; ``hlc.now`` without the detour."""
         return self.hlc.now()
 
     def reading(self) -> Reading | None:

@@ -20,6 +20,7 @@ trusted until peers have been asked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcpcore.errors import InvalidInput
@@ -84,6 +85,23 @@ class SteadyClock:
     def physical_ns(self, monotonic_ns: int) -> int:
         """Physical time: what the hybrid clock runs on."""
         return self._base_ns + monotonic_ns + self.correction_ns(monotonic_ns)
+
+    def source(self, monotonic_ns: Callable[[], int]) -> Callable[[], int]:
+        """Physical time as a function without arguments, for the hybrid clock's hot path."""
+
+        def physical_ns() -> int:
+            # The same as physical_ns() above, in one call instead of three.
+            now = monotonic_ns()
+            elapsed = now - self._since_ns
+            if elapsed <= 0:
+                return self._base_ns + now + self._correction_ns
+            slewing = self._slew_ns
+            if elapsed < slewing:
+                slewing = elapsed
+            change = (slewing * self._slew_ppb + elapsed * self._rate_ppb) // _PPB
+            return self._base_ns + now + self._correction_ns + change
+
+        return physical_ns
 
     def correction_ns(self, monotonic_ns: int) -> int:
         """Physical minus steady time."""
