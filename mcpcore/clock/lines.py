@@ -9,19 +9,23 @@ of the two clocks stepped. It knows geometry and nothing of clocks, and must nev
 that acts.
 
 Only points on a convex hull can be touched by a line, so only they are kept: that is the
-minimum-delay filter, exactly, for each direction on its own. The window slides in two blocks, for
-a hull can grow at its end but not be cut at its beginning.
+minimum-delay filter, exactly, for each direction on its own. The window slides in blocks, for a
+hull can grow at its end but not be cut at its beginning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor
 
 Point = tuple[int, int]
 
-HULL_POINTS_MAX = 32
+BLOCKS = 4
+"""Between three quarters of the window and all of it is in force at any time."""
+
+HULL_POINTS_MAX = 16
 """Per block and side. Dropping a constraint only widens the bounds, so a peer that sends hulls on
 purpose costs itself precision and us no memory."""
 
@@ -70,7 +74,7 @@ def extend_hull(hull: list[Point], point: Point) -> None:
 
 
 class _Block:
-    """Half a window of constraints."""
+    """A part of the window."""
 
     __slots__ = ("above", "below", "count", "last_x", "start_x", "sum_x")
 
@@ -127,36 +131,27 @@ class FeasibleLines:
     """The lines that satisfy the constraints of a sliding window.
 
     Args:
-        window: how far back constraints count, in units of x. Between half of it and all of it is
-            in force at any time.
+        window: how far back constraints count, in units of x.
         slope_max: no line is steeper, up or down.
         drift: the true curve may leave its line by this much per unit of x: oscillators wander.
     """
 
-    __slots__ = ("_drift", "_half", "_new", "_old", "_slope_max", "fit")
+    __slots__ = ("_block_x", "_blocks", "_drift", "_slope_max", "fit")
 
     fit: Fit | None
     """What is possible now; None before the first constraint or when no line fits."""
 
     def __init__(self, window: int, slope_max: float, drift: float) -> None:
-        self._half = max(1, window // 2)
+        self._block_x = max(1, window // BLOCKS)
         self._slope_max = slope_max
         self._drift = drift
-        self._old: _Block | None = None
-        self._new: _Block | None = None
+        self._blocks: list[_Block] = []
         self.fit = None
 
     @property
     def count(self) -> int:
         """Constraint pairs in force."""
-        return sum(block.count for block in (self._old, self._new) if block)
-
-    @property
-    def span(self) -> int:
-        """From the oldest block's start to the newest constraint."""
-        if self._new is None:
-            return 0
-        return self._new.last_x - (self._old or self._new).start_x
+        return sum(block.count for block in self._blocks)
 
     def add(self, above: Point, below: Point) -> bool:
         """Add one pair: the line passes below ``above`` and above ``below``.
@@ -164,18 +159,17 @@ class FeasibleLines:
         Returns whether any line is left. If not, the window is empty again but for this pair.
         """
         x = max(above[0], below[0])
-        if self._new is None:
-            self._new = _Block(x)
-        elif x - self._new.start_x >= self._half:
-            fresh_enough = self._new.last_x >= x - 2 * self._half
-            self._old = self._new if fresh_enough else None
-            self._new = _Block(x)
-        self._put(self._new, above, below, x)
+        blocks = self._blocks
+        if not blocks or x - blocks[-1].start_x >= self._block_x:
+            oldest_x = x - (BLOCKS - 1) * self._block_x
+            blocks[:] = [block for block in blocks if block.start_x >= oldest_x]
+            blocks.append(_Block(x))
+        self._put(blocks[-1], above, below, x)
         self.fit = self._solve()
         if self.fit is not None:
             return True
-        self._old, self._new = None, _Block(x)
-        self._put(self._new, above, below, x)
+        blocks[:] = [_Block(x)]
+        self._put(blocks[-1], above, below, x)
         self.fit = self._solve()
         return False
 
@@ -187,11 +181,12 @@ class FeasibleLines:
         block.sum_x += x - block.start_x
 
     def _solve(self) -> Fit | None:
-        assert self._new is not None
-        blocks = [block for block in (self._old, self._new) if block]
-        aboves = [point for block in blocks for point in block.above.points]
-        belows = [(x, -y) for block in blocks for x, y in block.below.points]
-        x0 = self._new.last_x
+        blocks = self._blocks
+        # Wandering loosens a constraint in proportion to its age, which keeps hulls hulls.
+        aboves = _joined(block.above for block in blocks)
+        mirrored = _joined(block.below for block in blocks)
+        belows = [(x, -y) for x, y in mirrored]
+        x0 = blocks[-1].last_x
         drift = self._drift
         slope_low, slope_high = -self._slope_max, self._slope_max
         for ax, ay in aboves:
@@ -211,14 +206,13 @@ class FeasibleLines:
         low = base + floor(max(y - base + (slope_low - drift) * (x0 - x) for x, y in belows))
         if low > high:
             return None
-        value, slope = self._guess(aboves, belows, blocks, slope_low, slope_high)
+        value, slope = self._guess(aboves, mirrored, slope_low, slope_high)
         return Fit(x0, low, high, slope_low, slope_high, min(max(value, low), high), slope, drift)
 
     def _guess(
         self,
         aboves: list[Point],
-        belows: list[Point],
-        blocks: list[_Block],
+        mirrored: list[Point],
         slope_low: float,
         slope_high: float,
     ) -> tuple[float, float]:
@@ -227,11 +221,11 @@ class FeasibleLines:
         Of all lines below every point, the one nearest to them on average carries the hull's edge
         over their mean x; delays only ever push points away from it, so no outlier moves it.
         """
-        count = sum(block.count for block in blocks)
+        blocks, count = self._blocks, self.count
         origin = blocks[0].start_x
         mean = origin + sum(b.sum_x + b.count * (b.start_x - origin) for b in blocks) / count
         up_value, up_slope = _edge(aboves, mean)
-        down_value, down_slope = _edge([(x, -y) for x, y in belows], mean)
+        down_value, down_slope = _edge(mirrored, mean)
         slope = (up_slope - down_slope) / 2 if count >= FIT_SAMPLES_MIN else 0.0
         slope = min(max(slope, slope_low), slope_high)
         x0 = blocks[-1].last_x
@@ -239,23 +233,27 @@ class FeasibleLines:
 
     def check(self) -> None:
         """Every promise this structure makes about itself."""
-        for block in (self._old, self._new):
-            if block is not None:
-                block.above.check()
-                block.below.check()
+        assert len(self._blocks) <= BLOCKS
+        for block in self._blocks:
+            block.above.check()
+            block.below.check()
         if self.fit is not None:
             assert self.fit.low <= self.fit.high, "the bounds stand in order"
             assert self.fit.low <= self.fit.value <= self.fit.high, "the guess is possible"
             assert self.fit.slope_low <= self.fit.slope <= self.fit.slope_high
 
 
-def _edge(points: list[Point], x: float) -> tuple[float, float]:
-    """Value at ``x`` and slope of the lower hull's edge over (or nearest to) ``x``."""
-    hull: list[Point] = []
-    for point in sorted(points):
-        if hull and hull[-1][0] == point[0]:
-            continue
-        extend_hull(hull, point)
+def _joined(hulls: Iterable[_Hull]) -> list[Point]:
+    """The hull of several hulls."""
+    joined: list[Point] = []
+    for point in sorted(point for hull in hulls for point in hull.points):
+        if not joined or joined[-1][0] != point[0]:  # of one x the lowest comes first
+            extend_hull(joined, point)
+    return joined
+
+
+def _edge(hull: list[Point], x: float) -> tuple[float, float]:
+    """Value at ``x`` and slope of the hull's edge over (or nearest to) ``x``."""
     if len(hull) == 1:
         return float(hull[0][1]), 0.0
     right = next((i for i in range(1, len(hull)) if hull[i][0] >= x), len(hull) - 1)

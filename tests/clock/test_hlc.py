@@ -422,3 +422,13 @@ def test_timestamps_increase_across_crashes_whatever_the_wall_clock_does(history
         assert stamp > issued
         assert stamp <= disk
         issued = stamp
+
+
+def test_the_bound_itself_is_the_last_timestamp_that_may_be_issued():
+    clock = HybridClock(Wall(0), ceiling=3)
+
+    assert [clock.now() for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ClockCeilingReached):
+        clock.now()
+    with pytest.raises(ClockCeilingReached):
+        clock.tick()
