@@ -192,7 +192,7 @@ class FeasibleLines:
         for ax, ay in aboves:
             # Distances are whole numbers until here, so nothing is lost to rounding.
             for bx, by in belows:
-                room = ay - by + drift * (2 * x0 - ax - bx) + 1
+                room = ay - by + drift * (2 * x0 - ax - bx)
                 if ax > bx:
                     slope_high = min(slope_high, room / (ax - bx))
                 elif ax < bx:

@@ -18,7 +18,8 @@ monotonic clock hard breaks the assumption; the polygon then empties and the win
 but until it does the bounds may be wrong by what was slewed.
 
 HAZARD: a step smaller than the round trip may fit between the constraints and go unseen until the
-window has passed; the bounds are then wrong by at most that step.
+window has passed, or pass for skew. The bounds are then wrong by at most the round trip of the
+newest exchange, since they never leave that exchange's own bounds; in holdover the error grows.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from mcpcore.clock.lines import FeasibleLines, Fit
 from mcpcore.errors import InvalidInput
 
 READING_NS_MAX = 1 << 64
+
+WINDOW_NS_MAX = 1 << 52
+"""Fifty-two days. Differences within a window stay exact in floating point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class OffsetEstimator:
         wander_ppm: how much a rate may change within a window.
 
     Raises:
-        InvalidInput: a window that is not positive, or a negative rate.
+        InvalidInput: a window that is not positive or endless, or a negative rate.
     """
 
     __slots__ = (
@@ -141,8 +145,8 @@ class OffsetEstimator:
         drift_max_ppm: float = 200.0,
         wander_ppm: float = 1.0,
     ) -> None:
-        if window_ns <= 0:
-            raise InvalidInput(f"{window_ns} is not positive", where="window_ns")
+        if not 0 < window_ns <= WINDOW_NS_MAX:
+            raise InvalidInput(f"{window_ns} is outside 1..{WINDOW_NS_MAX}", where="window_ns")
         if not 0 <= drift_max_ppm <= 100_000:
             raise InvalidInput(f"{drift_max_ppm} is outside 0..100000", where="drift_max_ppm")
         if not 0 <= wander_ppm <= 100_000:
@@ -167,7 +171,8 @@ class OffsetEstimator:
             return SampleRefused(self.peer, reason)
         t1, t2, t3, t4 = exchange.t1_ns, exchange.t2_ns, exchange.t3_ns, exchange.t4_ns
         before = self._lines.fit
-        fits = self._lines.add((t1, t2 - t1), (t4, t3 - t4))
+        # A reading cuts off a part of a nanosecond: each constraint is looser by one.
+        fits = self._lines.add((t1, t2 - t1 + 1), (t4, t3 - t4 - 1))
         self._last_t4_ns = max(self._last_t4_ns, t4)
         self._note_delay(exchange.delay_ns, restart=not fits)
         if fits or before is None:
@@ -183,9 +188,11 @@ class OffsetEstimator:
                 return f"{name} is {reading}, no reading in nanoseconds"
         if t4 < t1:
             return f"our own clock went back by {t1 - t4} ns between sending and receiving"
+        if t4 - t1 > self._window_ns:
+            return f"it took {t4 - t1} ns, longer than the window"
         if t3 < t2:
             return f"the peer answered {t2 - t3} ns before it received"
-        if (t3 - t2) > (t4 - t1) * (1 + self._slope_max) + 1:
+        if t3 - t2 > (t4 - t1) * (1 + self._slope_max) + 2:
             return (
                 f"the peer says it held the request for {t3 - t2} ns; "
                 f"all of it took {t4 - t1} ns here"
