@@ -112,9 +112,9 @@ async def connect_client(
     connection = await dial(make, address, security.client_context(), limits)
     try:
         await caller.settled
-    finally:
-        if not caller.settled.done() or caller.settled.cancelled():
-            connection.abort("whoever asked for it has given up")
+    except asyncio.CancelledError:
+        connection.abort("whoever asked for it has given up")
+        raise
     if (parting := connection.parting) is not None:
         if parting.code == Parting.LOST:
             raise Unreachable(str(address), parting.why)

@@ -142,9 +142,9 @@ class _File:
                 self._disk._post((lambda: os.close(fd), None, None))
 
     def _lock(self) -> None:
+        if self._fd < 0:
+            raise ValueError(f"{self._path}: the file is closed")
         if not self._locked:
-            if self._fd < 0:
-                raise ValueError(f"{self._path}: the file is closed")
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._locked = True
 

@@ -25,7 +25,7 @@ from zlib import crc32
 
 import msgpack
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, StorageVersion
 from mcpcore.node.log_image import (
     BaseMoved,
     EntriesAppended,
@@ -86,7 +86,8 @@ class SegmentHeader(NamedTuple):
         """Read the first sector of a segment.
 
         Raises:
-            InvalidInput: it is none, or of a format that this version cannot read.
+            InvalidInput: it is none.
+            StorageVersion: it is of a format that this program cannot read.
         """
         if len(data) < SECTOR_BYTES:
             raise InvalidInput("the file is too short to hold a segment's header")
@@ -101,8 +102,9 @@ class SegmentHeader(NamedTuple):
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise InvalidInput(f"the segment's header is malformed: {error}") from error
         if version != FORMAT_VERSION:
-            raise InvalidInput(
-                f"the log has format version {version!r}, this program reads {FORMAT_VERSION}"
+            raise StorageVersion(
+                f"the log has format version {version!r}, this program reads {FORMAT_VERSION}: "
+                "run the version that wrote it"
             )
         match rest:
             case [int(number), int(first), str(cluster), str(node), str(incarnation)]:

@@ -73,7 +73,7 @@ class LogEnd:
         tail: the offset in the last segment where the next batch goes.
         size_bytes: the size of the last segment's file.
         sequence: the next batch's.
-        last_batch: the bytes of the last batch.
+        last_batch: the bytes of the last batch, up to ``tail``.
         sealed: whether a seal stands at ``tail``.
         torn: what lies behind the last sound batch or seal, if it is not zeros.
     """
@@ -226,9 +226,9 @@ class LogScan:
         torn = None
         if rest > 0 and buffer.count(0, sound_end) != rest:
             torn = TornTail(path, sound_end, rest)
-        self.end = LogEnd(
-            header, seed, tail, len(buffer), sequence, buffer[last:tail], sealed, torn
-        )
+        # A cut may have taken nothing but padding: the batch is sound, and ends where it should.
+        last_batch = buffer[last:tail].ljust(tail - last, b"\0")
+        self.end = LogEnd(header, seed, tail, len(buffer), sequence, last_batch, sealed, torn)
 
 
 def replay(scan: LogScan, image: LogImage) -> Iterator[LoggedBatch]:
@@ -259,7 +259,14 @@ def records(disk: Disk, directory: str) -> Iterator[LoggedBatch]:
 
 
 def verify(disk: Disk, directory: str) -> RecoveryReport:
-    """Read a whole log, change nothing, and say how it is. Damage is in the report, not raised."""
+    """Read a whole log, change nothing, and say how it is. Damage is in the report, not raised.
+
+    A log that a running node is writing may show a torn tail that is none.
+
+    Raises:
+        StorageVersion: the log is of a format that this program cannot read.
+        OSError: the disk cannot be read.
+    """
     try:
         scan = LogScan(disk, directory)
     except StorageCorrupt as error:

@@ -148,7 +148,7 @@ class SessionLimits:
 
     sessions: int = 4096
     window: int = 1024
-    answer_bytes: int = 1 << 18
+    answer_bytes: int = 1 << 16
 
     def __post_init__(self) -> None:
         for name in ("sessions", "window", "answer_bytes"):

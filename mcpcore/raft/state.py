@@ -204,6 +204,8 @@ class RaftState:
             # A promise made before a restart is forgotten: every start behaves as if one was made.
             self.promise_until_ns = now_ns + settings.election_timeout_ns
             self.reset_election_deadline()
+        if self.configuration.members == {node}:
+            self.election_deadline_ns = now_ns  # alone: there is nobody to wait for
 
         # Candidate.
         self.votes: dict[str, bool] = {}

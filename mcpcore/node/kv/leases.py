@@ -19,7 +19,7 @@ renewal is one whose successor starts counting later than that.
 
 HAZARD: ``LeaseExpire`` must be proposed only in the term in which ``lead`` was called, and never be
 forwarded: a leader that slept through its own deposition would else end leases that its successor
-keeps alive (etcd issue 15247).
+keeps alive (etcd #15247).
 """
 
 from __future__ import annotations

@@ -56,14 +56,15 @@ from mcpcore.node.kv.results import (
 from mcpcore.node.kv.snapshot import read_snapshot, write_snapshot
 from mcpcore.node.kv.store import Store
 from mcpcore.node.kv.watch import WatchHub
+from mcpcore.node.machine import StateMachine
 
 _PUT = EventKind.PUT
 _DELETE = EventKind.DELETE
 _new = tuple.__new__  # 0.2 us less than calling the class, twice per put
 
 
-class KeyValueMachine:
-    """A ``StateMachine`` over keys and values, with leases and watchers.
+class KeyValueMachine(StateMachine):
+    """Keys and values, with leases and watchers.
 
     ``watch`` and ``leases`` are this member's own, not replicated: who listens here, and how long
     the leases have left while this member leads.

@@ -39,6 +39,7 @@ def write_snapshot(store: Store) -> Iterator[bytes]:
         len(store.leases),
         len(store),
     )
+    # Ids are log indexes, so leases stand in order as they were granted.
     leases = [(lease, facts.ttl_ms) for lease, facts in store.leases.items()]
     keys, entries = store.view()
     return _chunks(head, leases, keys, entries, store.digest())
@@ -53,7 +54,7 @@ def _chunks(
 ) -> Iterator[bytes]:
     pack = msgpack.Packer().pack
     parts: list[bytes] = [pack(head)]
-    parts.extend(map(pack, sorted(leases)))
+    parts.extend(map(pack, leases))
     size = sum(map(len, parts))
     for key in keys:
         part = pack(entries[key][0])

@@ -20,13 +20,15 @@ from mcpcore.node.kv.records import KEY_BYTES_MAX, KeyValue, KeyValueLimits
 _FACTS: Final = struct.Struct(">IQQQQ").pack
 _LEASE_FACTS: Final = struct.Struct(">4sQQ").pack
 _MASK: Final = (1 << 128) - 1
+_hash: Final = blake2b
+_number: Final = int.from_bytes
 _new: Final = tuple.__new__  # 0.2 us less per record than calling the class
 
 
 def _record_hash(record: KeyValue) -> int:
     key, value, create_revision, mod_revision, version, lease = record
     facts = _FACTS(len(key), create_revision, mod_revision, version, lease)
-    return int.from_bytes(blake2b(facts + key + value, digest_size=16).digest(), "big")
+    return _number(_hash(facts + key + value, digest_size=16).digest(), "big")
 
 
 def _lease_hash(lease: int, ttl_ms: int) -> int:
@@ -153,6 +155,7 @@ class Store:
             assert not record.lease or key in self.leases[record.lease].keys, "leases know keys"
             total += _record_hash(record)
         assert len(self.leases) <= limits.leases, "leases are bounded"
+        assert list(self.leases) == sorted(self.leases), "leases stand in order of their ids"
         for lease, facts in self.leases.items():
             assert 0 < facts.ttl_ms <= limits.lease_ttl_ms, "times to live are bounded"
             assert len(facts.keys) <= limits.lease_keys, "keys of a lease are bounded"

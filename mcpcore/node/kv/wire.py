@@ -19,6 +19,10 @@ from mcpcore.node.kv.records import Event, EventKind, KeyValue
 T = TypeVar("T")
 Shape = tuple[type, ...]
 
+# Looked up once: decoding stands on the hot path of every member.
+_unpack: Final = msgpack.unpackb
+_new: Final = tuple.__new__
+
 RECORD: Final[Shape] = (bytes, bytes, int, int, int, int)
 
 
@@ -91,7 +95,7 @@ class Codec(Generic[T]):
             InvalidInput: the bytes are no message of this table.
         """
         try:
-            fields = msgpack.unpackb(data, use_list=False)
+            fields = _unpack(data, use_list=False)
             _, kind, shapes, read = self._by_tag[fields[0]]
         except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a {self._name} known here: {error!r}") from error
@@ -103,7 +107,7 @@ class Codec(Generic[T]):
                 body = read(body)
             except ValueError as error:
                 raise InvalidInput(f"in {kind.__name__}: {error}") from error
-        message: T = tuple.__new__(kind, body)
+        message: T = _new(kind, body)
         return message
 
 

@@ -1,12 +1,16 @@
 """The machine against a plain dict, against a twin, and against its own snapshot."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mcpcore
 from mcpcore.errors import InvalidInput
 from mcpcore.node.kv import commands as c
 from mcpcore.node.kv import results as r
@@ -184,6 +188,39 @@ def test_a_restored_machine_has_the_same_future(before, after, cut):
     assert run(twin, after, 100) == run(machine, after, 100)
     assert b"".join(twin.snapshot()) == b"".join(machine.snapshot())
     assert twin.digest() == machine.digest()
+
+
+STORY = """
+from hashlib import sha256
+from mcpcore.node.kv import *
+machine, seen = KeyValueMachine(), sha256()
+watcher = machine.watch.subscribe(b"", prefix=True)
+story = [LeaseGrant(9), LeaseGrant(9)]
+story += [Put(b"key %d" % (n * 7 % 50), b"", 1 + n % 2) for n in range(50)]
+story += [LeaseExpire((2, 1)), Put(b"after", b"")]
+for index, command in enumerate(story, 1):
+    seen.update(machine.apply(index, encode_command(command)))
+for changes in watcher.take(1000):
+    seen.update(encode_result(changes))
+seen.update(b"".join(machine.snapshot()) + machine.digest())
+print(seen.hexdigest())
+"""
+
+
+def test_two_processes_with_different_hash_seeds_see_the_same_answers_changes_and_bytes():
+    home = str(Path(mcpcore.__file__).parents[1])
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", STORY],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": home},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+
+    assert len(seen) == 1
 
 
 @settings(deadline=None)

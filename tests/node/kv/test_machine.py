@@ -194,6 +194,19 @@ def test_ending_a_lease_removes_its_keys_at_one_revision():
     assert store.ask(LeaseGet(2)).code is RefusalCode.LEASE_UNKNOWN
 
 
+def test_the_changes_of_an_ending_lease_come_in_the_order_of_the_keys_on_every_member():
+    store = Store()
+    store.do(LeaseGrant(5000))
+    for number in (7, 3, 9, 1, 8, 2, 6, 4, 5):
+        store.do(Put(b"%d" % number, b"", lease=2))
+    watcher = store.machine.watch.subscribe(b"", prefix=True)
+
+    store.do(LeaseRevoke(2))
+
+    [changes] = watcher.take()
+    assert [event.record.key for event in changes.events] == [b"%d" % n for n in range(1, 10)]
+
+
 def test_expiring_ends_the_leases_that_still_exist_and_ignores_the_others():
     store = Store()
     store.do(LeaseGrant(1))
