@@ -370,7 +370,7 @@ _ATOMS = frozenset((int, str, type(None), float, bytes))
 def freeze(value: Any) -> Hashable:
     """A hashable stand-in that is equal exactly when the values are equal."""
     if value.__class__ in _ATOMS:
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, (list, tuple)):
         return tuple(freeze(item) for item in value)
     if isinstance(value, (set, frozenset)):
