@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from mcpcore.check.history import Operation, Outcome, clip, freeze, show
+from mcpcore.errors import InvalidInput
 
 
 class _Illegal:
@@ -89,6 +90,14 @@ class Model:
     def tell_state(self, state: Any) -> str:
         """The state as a person would write it."""
         return clip(show(state), 120)
+
+    def refuse(self, op: Operation, expected: str) -> InvalidInput:
+        """The error for an operation that this object does not have."""
+        return InvalidInput(
+            f"{op.function} of {show(op.value)} is no operation of a {self.name}",
+            where=f"line {op.line}" if op.line else f"operation {op.id}",
+            remedy=f"Expected {expected}.",
+        )
 
     def why(self, state: Any, op: Operation) -> str:
         """What ``op`` contradicts in ``state``, where `step` says `ILLEGAL`."""
