@@ -43,7 +43,7 @@ def detect(text: str) -> Format:
     return "jsonl"
 
 
-def read_history(text: str, notation: Format = "auto", *, keyed: bool = False) -> History:
+def read_history(text: str, notation: str = "auto", *, keyed: bool = False) -> History:
     """Read a history in any notation.
 
     Args:

@@ -113,6 +113,7 @@ function paint() {
       bar(g, op, a, b, y, blocked, spots.get(op.id));
     }
   }
+  g.beginPath(); g.rect(GUTTER, AXIS, W - GUTTER, H - AXIS); g.clip();
   points(g, rowY, visible, spots);
   g.restore();
   gutter(g, rowY, H);
@@ -389,7 +390,7 @@ function follow() {
   if (match && byId.has(+match[1])) choose(byId.get(+match[1]), true);
 }
 window.addEventListener("hashchange", follow);
-new ResizeObserver(draw).observe($("stage"));
+new ResizeObserver(() => paint()).observe($("stage"));   // in the same frame, so that nothing is stretched
 fill();
 home();
 const asks = new URLSearchParams(location.search).get("theme");

@@ -43,6 +43,7 @@ _TRANSITION_BYTES = 110
 _STACKED_BYTES = 180
 _FRONTIER_STATES = 32
 _READS_FORESEEN = 4
+_FARTHEST_FORESEEN = 128
 
 Chain = tuple["Chain | None", int]
 """Operations linearized so far, the last one first. Shared between configurations."""
@@ -103,7 +104,7 @@ class Search:
             at for at, op in enumerate(finite) if at < foresee_before and model.reads_only(op)
         ]
         self._hope: dict[tuple[int, int], bool] = {}
-        self._rescuers: dict[int, tuple[bool, list[int]]] = {}
+        self._rescuers: dict[tuple[int, int], bool] = {}
         self._furthest = -1
         self._frontier: dict[int, Frontier] = {}
         self._seen: set[int] = set()  # configurations, packed: a tuple costs twice as much
@@ -304,27 +305,29 @@ class Search:
 
     def _rescued(self, at: int, p: int, mask: int) -> bool:
         """Whether an operation that is still to come may overwrite what the read contradicts."""
-        known = self._rescuers.get(at)
+        if at - p > _FARTHEST_FORESEEN:
+            return True  # it would take longer to be sure than to go on
+        read = self._finite[at]
+        limit = read.returned
+        assert limit is not None
+        for kind, members in self._unknown.items():
+            if self._unknown_ops[members[0]].called < limit and self._overwrites(kind, at):
+                return True
+        for place in range(p, at):
+            if self._overwrites(self._kinds[place], at) and not self._is_linearized(place, p, mask):
+                return True
+        return any(
+            place > at and self._overwrites(kind, at) and not self._is_linearized(place, p, mask)
+            for _, kind, place in self._open_at(at)
+        )
+
+    def _overwrites(self, kind: int, at: int) -> bool:
+        known = self._rescuers.get((kind, self._kinds[at]))
         if known is None:
-            read = self._finite[at]
-            limit = read.returned
-            assert limit is not None
-            unknown = any(
-                op.called < limit and self.model.overwrites(op, read) for op in self._unknown_ops
-            )
-            known = self._rescuers[at] = (
-                unknown,
-                [
-                    place
-                    for place, op in enumerate(self._finite)
-                    if op.called < limit and self.model.overwrites(op, read)
-                ],
-            )
-        unknown, places = known
-        if unknown:
-            return True
-        later = places[bisect_left(places, p) :]
-        return any(not self._is_linearized(place, p, mask) for place in later)
+            known = self.model.overwrites(self._examples[kind], self._finite[at])
+            self._rescuers[kind, self._kinds[at]] = known
+            self._table_bytes += _TRANSITION_BYTES
+        return known
 
     def _push_unknown(self, p: int, mask: int, state: int, chain: Chain | None) -> None:
         """Branches in which an operation that never returned takes effect now: tried last."""

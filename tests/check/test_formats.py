@@ -306,6 +306,6 @@ def test_a_process_that_does_two_things_at_once_is_refused_with_both_lines() -> 
 def test_no_text_whatever_ends_in_a_traceback_from_the_depths(text: str) -> None:
     for notation in ("edn", "jsonl", "log", "auto"):
         try:
-            read_history(text, notation)  # type: ignore[arg-type]
+            read_history(text, notation)
         except InvalidInput:
             continue
