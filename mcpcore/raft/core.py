@@ -70,12 +70,16 @@ class Raft:
     Args:
         node: this member's name.
         settings: windows and bounds, the same for all members.
-        rng: source of randomness for election windows; seeded by the caller.
+        rng: source of randomness for election windows and the numbers of reads; seeded by the
+            caller, differently at every start, or a late answer may meet a new read's number.
         configuration: the configuration in force at the start of ``log``.
         hard_state: term and vote as found on the disk.
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+
+    Raises:
+        InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
     __slots__ = ("_state",)

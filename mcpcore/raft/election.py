@@ -132,7 +132,6 @@ def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
     state.promise_until_ns = max(state.promise_until_ns, state.now_ns + promise_ns)
     state.reset_election_deadline()
-    state.election_deadline_ns = max(state.election_deadline_ns, state.promise_until_ns)
 
 
 # --- questions and answers ------------------------------------------------------------------
@@ -176,6 +175,8 @@ def on_vote(state: RaftState, sender: str, ask: Vote) -> None:
         ask.term == state.term
         and not state.leader
         and state.voted_for in ("", sender)
+        # We may have learned this very term from a late answer, after we promised.
+        and (ask.transfer or not promised(state))
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
     )
     if granted:
