@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from contextlib import suppress
 
 import msgpack
 import pytest
@@ -125,10 +126,8 @@ def test_a_message_with_one_damaged_field_is_refused_or_a_message(message, data)
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=60))
 def test_garbage_bytes_are_no_block(encoded: bytes) -> None:
-    try:
+    with suppress(InvalidInput):
         Block.decode(encoded)
-    except InvalidInput as error:
-        assert str(error)
 
 
 @settings(deadline=None, max_examples=500)
