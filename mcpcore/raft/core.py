@@ -129,7 +129,8 @@ class Raft:
         state = self._state
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
-        return state.election_deadline_ns
+        # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
+        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
 
     def check(self) -> None:
         """Every promise the state makes about itself."""
@@ -277,10 +278,9 @@ class Raft:
         if state.handed < state.commit:
             last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
-            state.handed = last
             if state.role is Role.LEADER:
-                sizes = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in committed)
-                state.uncommitted_bytes = max(0, state.uncommitted_bytes - sizes)
+                state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
+            state.handed = last
         ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
         state.outbox, state.read_answers, state.events = [], [], []
         return ready
@@ -323,7 +323,7 @@ class Raft:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
                 return
-            if kind is not PreVote and kind is not Vote and kind is not ReadIndex:
+            if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
         match message:
             case Append():
@@ -360,6 +360,9 @@ class Raft:
             )
 
 
+# Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
+# still grant one; its answer names the term that was asked about.
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
 _REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
 
 

@@ -89,11 +89,9 @@ def become_leader(state: RaftState) -> None:
         state.progress[peer] = Progress(last.index + 1, state.now_ns, state.session_counter)
     state.heartbeat_due_ns = state.now_ns
     state.lease_void = False
-    state.uncommitted_bytes = sum(
-        len(entry.data) for entry in state.log.entries(state.commit + 1, last.index)
-    )
     state.term_start = last.index + 1
     state.log.append([Entry(state.term, state.term_start, EntryKind.NOOP, b"")])
+    state.uncommitted_bytes = state.log.size_bytes(state.handed + 1, state.term_start)
     state.events.append(RoleChanged(state.term, Role.LEADER, state.id, "a quorum voted for me"))
 
 

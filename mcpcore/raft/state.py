@@ -185,10 +185,10 @@ class RaftState:
 
         if hard_state.term < log.last.term:
             raise InvalidInput(
-                f"the stored term {hard_state.term} lies behind the log, which holds entries of term "
-                f"{log.last.term}: a vote may have been lost",
+                f"the stored term {hard_state.term} lies behind the log, which holds entries of "
+                f"term {log.last.term}: a vote may have been lost",
                 where=f"group {group}, member {node}",
-                remedy="Restore the term file, or bring the member back empty, under a new identity.",
+                remedy="Restore the disk, or bring the member back empty under a new identity.",
             )
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
@@ -383,6 +383,8 @@ class RaftState:
         if self.is_leader:
             assert self.leader == self.id
             assert self.log.term_at(self.term_start) == self.term
+            waiting = self.log.size_bytes(self.handed + 1, self.log.last_index)
+            assert self.uncommitted_bytes == waiting, "every entry weighs until it is handed out"
             for peer, progress in self.progress.items():
                 assert peer != self.id
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)

@@ -387,6 +387,17 @@ def test_an_answer_to_an_older_pre_vote_is_not_counted() -> None:
     assert member.state.role is Role.PRE_CANDIDATE
 
 
+def test_a_pre_vote_granted_by_a_member_of_an_older_term_counts() -> None:
+    """Thesis §9.6: a pre-vote raises no term, so a voter that lags behind stays behind."""
+    member, voter = Member(term=7), Member(term=2)
+    member.times_out()
+    voter.hears("b", member.heard(PreVote, "b")[0])
+
+    member.hears("b", voter.heard(PreVoteReply)[0])
+
+    assert member.state.role is Role.CANDIDATE
+
+
 def test_two_pre_candidates_that_remember_a_dead_leader_elect() -> None:
     """etcd #8334, #10355: both ask at the same moment, and neither holds on to the dead one."""
     cluster = Cluster("abc")
