@@ -58,7 +58,7 @@ KINDS = list(typing.get_args(messages.Message))
 any_message = st.one_of([appends() if kind is Append else plain(kind) for kind in KINDS])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(any_message)
 def test_every_message_survives_the_wire(message: Message) -> None:
     wire = msgpack.packb(to_row(message))
@@ -101,7 +101,7 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=150)
 @given(anything | st.lists(anything, max_size=9).map(lambda rest: (1, *rest)))
 def test_a_garbage_row_is_refused_and_nothing_worse(row: object) -> None:
     try:
@@ -111,7 +111,7 @@ def test_a_garbage_row_is_refused_and_nothing_worse(row: object) -> None:
     assert from_row(to_row(message)) == message
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=150)
 @given(any_message, st.data())
 def test_a_message_with_one_damaged_field_is_refused_or_a_message(message, data) -> None:
     row = list(to_row(message))
@@ -123,14 +123,14 @@ def test_a_message_with_one_damaged_field_is_refused_or_a_message(message, data)
     assert from_row(to_row(again)) == again
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=60))
 def test_garbage_bytes_are_no_block(encoded: bytes) -> None:
     with suppress(InvalidInput):
         Block.decode(encoded)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=150)
 @given(anything | st.lists(st.tuples(anything, anything, anything, anything), max_size=3))
 def test_well_packed_nonsense_is_no_block(rows: object) -> None:
     try:
