@@ -223,6 +223,16 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         self.gate &= ~GATE_PAUSED
         self._unpark()
 
+    def sleep_on(self) -> None:
+        """Put back the timers that came due while the monotonic clock stood still."""
+        shown_ns = self.host.clock.monotonic_ns(self.timeline.now_ns)
+        due = [handle for handle in self._parked if handle.mono_ns <= shown_ns]
+        for handle in self._parked:
+            if handle.mono_ns > shown_ns:
+                true_ns = self.host.clock.true_ns_at(handle.mono_ns)
+                self.timeline.add_timer(true_ns, handle)
+        self._parked = due
+
     def _unpark(self) -> None:
         if not self.gate & GATE_PAUSED:
             parked, self._parked = self._parked, []
