@@ -20,7 +20,9 @@ def test_the_monotonic_clock_never_goes_back_whatever_happens_to_the_wall_clock(
 ) -> None:
     clock = HostClock(0)
     shown: list[int] = []
-    events = sorted([*((at, ppm) for at, ppm in changes), *((at, None) for at in readings)], key=_at)
+    events = sorted(
+        [*((at, ppm) for at, ppm in changes), *((at, None) for at in readings)], key=_at
+    )
     for at_ns, ppm in events:
         if ppm is None:
             shown.append(clock.monotonic_ns(at_ns))

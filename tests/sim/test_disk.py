@@ -30,7 +30,9 @@ def test_the_simulated_disk_offers_exactly_what_the_log_asks_of_a_disk() -> None
                 continue
             ours = getattr(offered, name)
             ours_shape = [str(each) for each in inspect.signature(ours).parameters.values()]
-            assert ours_shape == [str(each) for each in inspect.signature(method).parameters.values()]
+            assert ours_shape == [
+                str(each) for each in inspect.signature(method).parameters.values()
+            ]
             assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(method), name
 
 
