@@ -245,6 +245,7 @@ class Host:
             self.clock.resume_after_suspend(now_ns, now_ns - self._paused_at_ns)
             self._suspended = False
             self.timeline.retime(self.loop)
+            self.loop.sleep_on()
         self._paused_at_ns = None
         self.loop.resume()
         return True

@@ -14,6 +14,7 @@ import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
+from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
 from mcpcore.errors import InvalidInput
@@ -139,7 +140,7 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         """Run ``callback`` strictly more than ``delay`` seconds of this host's clock from now."""
         timeline = self.timeline
         now_mono_ns = self.host.clock.monotonic_ns(timeline.now_ns + timeline.lead_ns)
-        wait_ns = int(delay * _S) if delay < 1e9 else _FOREVER_NS
+        wait_ns = ceil(delay * _S) if delay < 1e9 else _FOREVER_NS
         return self._add_timer(
             now_mono_ns + wait_ns, now_mono_ns / _S + delay, callback, args, context
         )
@@ -152,7 +153,7 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         context: Context | None = None,
     ) -> SimHandle:
         """Run ``callback`` when :meth:`time` shows more than ``when``."""
-        when_ns = int(when * _S) if when < 1e9 else _FOREVER_NS
+        when_ns = ceil(when * _S) if when < 1e9 else _FOREVER_NS
         return self._add_timer(when_ns, when, callback, args, context)
 
     def _add_timer(
@@ -222,6 +223,16 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         """Go on where :meth:`pause` stopped, in the same order."""
         self.gate &= ~GATE_PAUSED
         self._unpark()
+
+    def sleep_on(self) -> None:
+        """Put back the timers that came due while the monotonic clock stood still."""
+        shown_ns = self.host.clock.monotonic_ns(self.timeline.now_ns)
+        due = [handle for handle in self._parked if handle.mono_ns <= shown_ns]
+        for handle in self._parked:
+            if handle.mono_ns > shown_ns:
+                true_ns = self.host.clock.true_ns_at(handle.mono_ns)
+                self.timeline.add_timer(true_ns, handle)
+        self._parked = due
 
     def _unpark(self) -> None:
         if not self.gate & GATE_PAUSED:

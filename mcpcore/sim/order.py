@@ -16,7 +16,7 @@ from mcpcore.errors import InvalidInput
 from mcpcore.sim.handle import SimHandle
 
 ORDERS = ("fifo", "random", "pct")
-_PCT_CHANGE_EVERY = 200
+_PCT_STEPS_BETWEEN_CHANGES = (5, 20, 100, 500)
 
 
 class Order(Protocol):
@@ -97,6 +97,8 @@ class PriorityOrder:
         self._priority: dict[str, float] = {}
         self._count = 0
         self._lowest = 0.0
+        # How long the race to be found lasts is unknown, so each world tries one scale.
+        self._change_every = draw.choice(_PCT_STEPS_BETWEEN_CHANGES)
 
     def append(self, handle: SimHandle, /) -> None:
         """Make ``handle`` ready."""
@@ -116,7 +118,7 @@ class PriorityOrder:
             return self._callbacks.popleft()
         first = min(self._tasks)
         self._tasks.remove(first)
-        if self._draw.randrange(_PCT_CHANGE_EVERY) == 0:
+        if self._draw.randrange(self._change_every) == 0:
             label = str(getattr(_task_of(first[2]), "label", ""))
             self._lowest -= 1.0
             self._priority[label] = self._lowest

@@ -35,13 +35,15 @@ Table = dict[tuple[Any, str], Any]
 class _Spin:
     """Counts clock readings at one instant: code that polls a clock would never end here."""
 
-    at: tuple[int, int] = (-1, 0)
-    count = 0
+    def __init__(self) -> None:
+        self._loop: HostLoop | None = None
+        self._at_ns = 0
+        self.count = 0
 
     def reading(self, loop: HostLoop) -> None:
-        here = (loop.timeline.steps, loop.true_ns())
-        if here != self.at:
-            self.at, self.count = here, 0
+        at_ns = loop.true_ns()
+        if loop is not self._loop or at_ns != self._at_ns:
+            self._loop, self._at_ns, self.count = loop, at_ns, 0
         self.count += 1
         if self.count > _SPIN_LIMIT:
             raise SimulationStuck(

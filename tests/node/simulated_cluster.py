@@ -130,7 +130,7 @@ class Bookkeeper:
         self.acknowledged: dict[str, int] = {}
         self.unknown: set[str] = set()
         self.rejected: set[str] = set()
-        self.stop = False
+        self.stop = self.done = False
         cluster.world.host(name, self.main)
 
     def client(self) -> Client:
@@ -157,6 +157,7 @@ class Bookkeeper:
                 except OutcomeUnknown:
                     self.unknown.add(key)
                 await asyncio.sleep(0.02)
+        self.done = True
 
     async def audit(self) -> None:
         """Compare what the cluster holds with what it told us."""

@@ -74,6 +74,7 @@ def live_through(seed: int, schedule: Schedule | None = None) -> World:
             world.run(2)
             for client in clients:
                 client.stop = True
+            world.run_until(lambda: all(client.done for client in clients), within_s=30)
             world.run_until(lambda: bool(cluster.leader()) and cluster.agreed(), within_s=30)
             for client in clients:
                 world.call(client.name, client.audit(), within_s=60)
