@@ -18,6 +18,8 @@ LAG_MAX = 100
 how far a commit index may trail. Writes that are under way while nodes are asked count too."""
 DISK_WAIT_MAX_S = 1.0
 """How long a change may wait for the disk before that is a problem."""
+CLOCK_GRACE_S = 10.0
+"""How long a node that has just started may take to synchronise its clock with a majority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,11 @@ def _of_nodes(rows: tuple[NodeRow, ...]) -> list[Problem]:
         if waiting_s > DISK_WAIT_MAX_S:
             text = f"the disk of {row.label} has not answered for {waiting_s:.1f} s"
             problems.append(Problem("disk", text, node=row.label))
+        clock = status["clock"]
+        if clock["state"] == "unsynchronised" and float(status["uptime_s"]) > CLOCK_GRACE_S:
+            reasons = "; ".join(clock["reasons"]) or "no reason is given"
+            text = f"the clock of {row.label} is not synchronised: {reasons}"
+            problems.append(Problem("clock", text, node=row.label))
         for peer, link in status["peers"].items():
             if not link["connected"] and peer not in silent:
                 text = f"{row.label} has no connection to {peer}: {link['problem']}"

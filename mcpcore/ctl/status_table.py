@@ -187,6 +187,7 @@ _COLUMNS: Final = (
     _Column("log", 10, _told("log_bytes", _bytes)),
     _Column("disk wait", 12, _told("disk_waiting_s", lambda wait_s: f"{wait_s * 1e3:.0f} ms")),
     _Column("peers", 8, _peers),
+    _Column("clock", 15, _told("clock", lambda clock: str(clock["state"])), right=False),
     _Column("group", 0, _of_replica(lambda replica: replica.group), right=False),
     _Column("role", 0, _role, right=False),
     _Column("term", 2, _of_replica(lambda replica: str(replica.term))),

@@ -21,7 +21,15 @@ def replica(role: str = "follower", **changed: Any) -> dict[str, Any]:
     return told | changed
 
 
-def account(name: str, *, cut_off_from: str = "", disk_s: float = 0.0, **groups: Any) -> Account:
+def account(
+    name: str,
+    *,
+    cut_off_from: str = "",
+    disk_s: float = 0.0,
+    clock: str = "synchronised",
+    up_s: float = 12.0,
+    **groups: Any,
+) -> Account:
     peers = {
         peer: {
             "address": f"10.0.0.{NAMES.index(peer)}:7000",
@@ -33,7 +41,7 @@ def account(name: str, *, cut_off_from: str = "", disk_s: float = 0.0, **groups:
     }
     status = {
         "node": name, "cluster": "demo", "version": "1.2.3", "incarnation": "0" * 16,
-        "address": "10.0.0.1:7000", "uptime_s": 12.0, "log_bytes": 1 << 20,
+        "address": "10.0.0.1:7000", "uptime_s": up_s, "clock": {"state": clock, "reasons": ["heard 0 of 2 lately"]}, "log_bytes": 1 << 20,
         "log_bytes_written": 512, "last_sync_ms": 1.0, "disk_waiting_s": disk_s,
         "groups": groups, "peers": peers,
     }  # fmt: skip
@@ -175,6 +183,19 @@ def test_a_disk_that_does_not_answer_is_a_problem():
     ]
 
 
+def test_a_clock_that_is_not_synchronised_is_a_problem_once_the_node_has_settled():
+    def of_b(up_s: float) -> Health:
+        return judge(
+            [account("a", main=replica("leader")), account("c", main=replica()),
+             account("b", main=replica(), clock="unsynchronised", up_s=up_s)]
+        )  # fmt: skip
+
+    assert of_b(up_s=10.0).problems == ()
+    assert [problem.text for problem in of_b(up_s=10.1).problems] == [
+        "the clock of b is not synchronised: heard 0 of 2 lately"
+    ]
+
+
 def test_a_node_at_another_nodes_endpoint_is_a_problem():
     moved = Account("10.0.0.2:7000", "c", account("b", main=replica()).status)
 
@@ -220,14 +241,20 @@ accounts = st.tuples(
         st.one_of(
             st.just(silent(name)),
             st.builds(account, st.just(name), main=replicas, cut_off_from=st.sampled_from(NAMES)),
-            st.builds(account, st.just(name), main=replicas, other=replicas),
+            st.builds(
+                account,
+                st.just(name),
+                main=replicas,
+                other=replicas,
+                clock=st.sampled_from(["synchronised", "unsynchronised"]),
+            ),
         )
         for name in NAMES
     )
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(accounts, st.integers(1, 220))
 def test_every_account_has_its_row_and_the_table_fits_the_terminal(told, width):
     from rich.console import Console
@@ -247,7 +274,7 @@ def test_every_account_has_its_row_and_the_table_fits_the_terminal(told, width):
         assert len(table) == cells, "no cell was folded"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(accounts, st.randoms(use_true_random=False))
 def test_the_verdict_does_not_depend_on_who_was_asked_first(told, rng):
     shuffled = list(told)
