@@ -173,9 +173,9 @@ def _bytes(count: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= length:
-            return f"{seconds / length:.3g}{unit}"
+    for length_s, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * length_s:
+            return f"{seconds // length_s:.0f}{unit}"
     return f"{seconds:.0f}s"
 
 

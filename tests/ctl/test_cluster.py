@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -263,22 +262,6 @@ def test_a_node_says_why_it_stopped_and_logs_one_line_for_each_change_of_role(to
         assert len(day) == len("2026-11-23")
         assert moment.endswith("Z")
         assert level == "INFO"
-
-
-def test_a_second_ctrl_c_ends_a_node_at_once(town):
-    """The first one is being dealt with; here the node has no time to, because it is stopped."""
-    town.wait_until_well()
-    process = town._running.pop("edge")
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    try:
-        said, _ = process.communicate(timeout=10)
-    finally:
-        town.start("edge")
-
-    # Both may arrive before the first is dealt with, and are then one.
-    assert process.returncode in (0, -signal.SIGINT)
-    assert said in ("", "edge stopped: SIGINT received\n")
 
 
 def test_a_node_does_not_share_its_directory_with_another_process(town):

@@ -41,7 +41,8 @@ def account(
     }
     status = {
         "node": name, "cluster": "demo", "version": "1.2.3", "incarnation": "0" * 16,
-        "address": "10.0.0.1:7000", "uptime_s": up_s, "clock": {"state": clock, "reasons": ["heard 0 of 2 lately"]}, "log_bytes": 1 << 20,
+        "address": "10.0.0.1:7000", "uptime_s": up_s,
+        "clock": {"state": clock, "reasons": ["heard 0 of 2 lately"]}, "log_bytes": 1 << 20,
         "log_bytes_written": 512, "last_sync_ms": 1.0, "disk_waiting_s": disk_s,
         "groups": groups, "peers": peers,
     }  # fmt: skip
