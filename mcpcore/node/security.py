@@ -237,8 +237,6 @@ def explain(error: BaseException | None) -> str:
         return "connection refused: nobody listens there"
     if isinstance(error, ConnectionResetError):
         return "reset by the other side"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: nothing listens there"
     return text or type(error).__name__
 
 
