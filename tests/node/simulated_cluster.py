@@ -120,6 +120,21 @@ class SimulatedCluster:
         )
 
 
+def client_of(
+    cluster: SimulatedCluster, name: str, security: Security = PLAIN, *, only: str = ""
+) -> Client:
+    """A client of a simulated cluster, with randomness of its own; of one node, if ``only``."""
+    addresses = cluster.addresses()
+    return Client(
+        [addresses[only]] if only else list(addresses.values()),
+        cluster="sim",
+        security=security,
+        name=name,
+        timeout_s=6.0,
+        rng=random.Random(name),
+    )
+
+
 class Bookkeeper:
     """A client that writes each key once and remembers what it was told."""
 
@@ -134,14 +149,7 @@ class Bookkeeper:
         cluster.world.host(name, self.main)
 
     def client(self) -> Client:
-        return Client(
-            list(self.cluster.addresses().values()),
-            cluster="sim",
-            security=self.security,
-            name=self.name,
-            timeout_s=6.0,
-            rng=random.Random(self.name),
-        )
+        return client_of(self.cluster, self.name, self.security)
 
     async def main(self) -> None:
         async with self.client() as client:
