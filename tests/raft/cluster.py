@@ -49,7 +49,6 @@ class Member:
     disk: Disk
     applied: list[Entry] = field(default_factory=list)
     answers: list[ReadAnswer] = field(default_factory=list)
-    events: list[RoleChanged] = field(default_factory=list)
     asked: dict[int, int] = field(default_factory=dict)
     up: bool = True
 
@@ -81,6 +80,8 @@ class Cluster:
         self.cut: set[tuple[str, str]] = set()
         self.rates_ppm: dict[str, int] = {}
         self.paused: dict[str, list[Letter]] = {}
+        self.stalled: set[str] = set()
+        self.story: list[tuple[str, RoleChanged]] = []
         self.figure_three = FigureThree()
         self.members: dict[str, Member] = {}
         for name in sorted(names):
@@ -140,9 +141,9 @@ class Cluster:
                 assert entry.index == expected, "applied once, in order"
                 member.applied.append(entry)
             self._judge_reads(name, ready.reads)
-            member.events.extend(ready.events)
+            self.story.extend((name, event) for event in ready.events)
             self.judge(name)
-            if self.sync and member.disk.pending:
+            if self.sync and name not in self.stalled and member.disk.pending:
                 self.complete(name, len(member.disk.pending), drain=False)
             elif not member.raft.has_more:
                 break
@@ -197,11 +198,14 @@ class Cluster:
 
     def elect(self, name: str) -> None:
         """Make this member the leader, as if its clock had run out first."""
-        while not self[name].is_leader:
+        for _ in range(100):
+            if self[name].is_leader:
+                return
             for other, member in self.members.items():
                 if other != name and member.up:
                     member.raft.state.election_deadline_ns = self.now_ns + 10_000 * MS
             self.advance(100)
+        raise AssertionError(f"{name} cannot win: {[m.raft for m in self.members.values()]}")
 
     def propose(self, name: str, data: bytes) -> Entry:
         entry = self[name].propose(data, self.clock_ns(name))
