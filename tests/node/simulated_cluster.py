@@ -39,6 +39,7 @@ class SimulatedCluster:
         settings: RaftSettings = SETTINGS,
         security: dict[str, Security] | None = None,
         drift_ppm: float = 0.0,
+        offsets_ns: dict[str, int] | None = None,
     ) -> None:
         self.world = world
         self.names = names
@@ -52,7 +53,13 @@ class SimulatedCluster:
         draw = random.Random(world.seed)
         for name in names:
             rate = draw.uniform(-drift_ppm, drift_ppm)
-            self.hosts[name] = world.host(name, self._main(name), drift_ppm=rate, start=False)
+            self.hosts[name] = world.host(
+                name,
+                self._main(name),
+                drift_ppm=rate,
+                offset_ns=(offsets_ns or {}).get(name, 0),
+                start=False,
+            )
         for host in self.hosts.values():
             host.start()
         world.check_each_instant(self._observe)
