@@ -226,9 +226,9 @@ MUTANTS = [
     ),
     Mutant(
         "an answer of an older term counts",
-        "replication",
-        "term != state.term or session",
-        "session",
+        "core",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, AppendReply, HeartbeatReply})",
         "replication commitment",
     ),
     Mutant(
