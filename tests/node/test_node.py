@@ -343,7 +343,8 @@ async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_
     """All of it at once would not fit one frame."""
     groups = tuple(f"g{number}" for number in range(6))
     async with LocalCluster(tmp_path, groups=groups) as cluster, cluster.client() as client:
-        gone = next(name for name in cluster.addresses if name != await cluster.leader("g0"))
+        leader = await cluster.leader("g0")
+        gone = next(name for name in cluster.addresses if name != leader)
         await cluster.nodes[gone].stop()
         value = b"v" * (900 << 10)
         for number in range(8):
