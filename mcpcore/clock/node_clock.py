@@ -107,7 +107,7 @@ class NodeClock:
         self._peer_stepped_ns: int | None = None
         self._heard_ns: dict[str, int] = {}
         self.plan: Plan = self.compensation.plan(
-            self._link_evidence(self.agreement(monotonic), monotonic)
+            self._link_evidence({}, self._agreement_of({}), monotonic)
         )
         self.hlc = HybridClock(
             steady.source(monotonic_ns),
@@ -141,8 +141,9 @@ class NodeClock:
         if isinstance(event, WindowRestarted):
             self._peer_stepped_ns = now
         self._heard_ns[peer] = max(self._heard_ns.get(peer, 0), exchange.t4_ns)
-        found = self.agreement(now)
-        self.plan = self.compensation.plan(self._link_evidence(found, now))
+        estimates = self.estimates(now)
+        found = self._agreement_of(estimates)
+        self.plan = self.compensation.plan(self._link_evidence(estimates, found, now))
         if self.plan.steer:
             assert isinstance(found, Agreement), "no plan steers without a majority"
             self._steady.steer(now, found.offset_ns, found.skew_ppm)
@@ -240,10 +241,13 @@ class NodeClock:
 
     def agreement(self, monotonic_ns: int | None = None) -> Agreement | NoAgreement:
         """What the cluster's time is against our steady time."""
+        return self._agreement_of(self.estimates(monotonic_ns))
+
+    def _agreement_of(self, estimates: dict[str, OffsetEstimate]) -> Agreement | NoAgreement:
         return agree(
             self.node,
             self._members,
-            self.estimates(monotonic_ns),
+            estimates,
             source_error_ns=self.settings.source_error_ns,
         )
 
@@ -269,8 +273,8 @@ class NodeClock:
     def view(self) -> tuple[ClockRow, ...]:
         """Every member's clock as seen from here, sorted by name."""
         now = self._monotonic_ns()
-        found = self.agreement(now)
         estimates = self.estimates(now)
+        found = self._agreement_of(estimates)
         members = sorted(self._members)
         return tuple(self._row(node, found, estimates.get(node), now) for node in members)
 
@@ -322,13 +326,18 @@ class NodeClock:
             return None
         return max(0, self._steady.steady_ns(monotonic_ns) - heard[needed - 1])
 
-    def _link_evidence(self, found: Agreement | NoAgreement, monotonic_ns: int) -> LinkEvidence:
+    def _link_evidence(
+        self,
+        estimates: dict[str, OffsetEstimate],
+        found: Agreement | NoAgreement,
+        monotonic_ns: int,
+    ) -> LinkEvidence:
         radius = None if isinstance(found, NoAgreement) else found.bounds.radius_ns
         jump = self._watch.last
         stepped = [self._peer_stepped_ns, jump.at_ns if jump else None]
         ago = [monotonic_ns - at for at in stepped if at is not None]
         return LinkEvidence(
-            estimates=tuple(self.estimates(monotonic_ns).values()),
+            estimates=tuple(estimates.values()),
             majority=radius is not None,
             radius_ns=radius,
             jumped_ago_ns=min(ago, default=None),

@@ -371,6 +371,31 @@ def test_cut_off_a_node_goes_to_holdover_and_then_gives_up_its_claims():
     assert health.state is ClockState.UNSYNCHRONISED
 
 
+def test_one_peer_that_still_answers_is_no_majority():
+    cluster = Cluster(0, 0, 0, 0, 0)
+    cluster.run(20)
+    cluster.cut = set("cde")
+    cluster.run(40)
+
+    health = cluster.clocks["a"].health()
+
+    assert health.state is ClockState.HOLDOVER
+    assert "no exchange with a majority for 4" in health.reasons[0]
+
+
+def test_an_impossible_exchange_proves_no_contact():
+    cluster = Cluster(0, 0, 0)
+    cluster.run(20)
+    clock = cluster.clocks["a"]
+    cluster.true_ns += 60 * S
+    now = clock.stamp_ns()
+
+    for peer in "bc":
+        assert isinstance(clock.exchanged(peer, Exchange(now, now + S, now, now)), SampleRefused)
+
+    assert clock.health().state is ClockState.HOLDOVER
+
+
 # --- peers come and go --------------------------------------------------------------------------
 
 

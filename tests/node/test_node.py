@@ -337,3 +337,18 @@ async def test_futures_of_a_stopping_node_end_with_what_is_known(tmp_path: Path)
             await asked
         with pytest.raises(Rejected, match="has stopped"):
             group.propose(b"late")
+
+
+async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_path: Path) -> None:
+    """All of it at once would not fit one frame."""
+    groups = tuple(f"g{number}" for number in range(6))
+    async with LocalCluster(tmp_path, groups=groups) as cluster, cluster.client() as client:
+        leader = await cluster.leader("g0")
+        gone = next(name for name in cluster.addresses if name != leader)
+        await cluster.nodes[gone].stop()
+        value = b"v" * (900 << 10)
+        for number in range(8):
+            await asyncio.gather(*(kv(client, g).put(f"k{number}", value) for g in groups))
+        await cluster.start(gone)
+        for group in groups:
+            await cluster.agree(group)
