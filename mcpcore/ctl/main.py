@@ -65,6 +65,8 @@ RootGroup.families = {
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),
+    "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }
 
 

@@ -67,7 +67,7 @@ class RootGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         family = self.families.get(name or "")
         if family is not None:
-            command = typer.main.get_group(import_module(family.module).app)
+            command = typer.main.get_command(import_module(family.module).app)
             command.name = name
         return name, command, rest
 
