@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
-from mcpcore.ctl import keys, leading, status
+from mcpcore.ctl import clocks, keys, leading, status
 from mcpcore.ctl.root import Family, RootGroup
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ def serve(
 
 keys.add_commands(app)
 app.command()(status.status)
+app.command()(clocks.clocks)
 app.command()(leading.transfer_leader)
 
 # Families of commands, each in a module of its own with an ``app``; new ones are named here.
