@@ -43,6 +43,7 @@ _TRANSITION_BYTES = 110
 _STACKED_BYTES = 180
 _FRONTIER_STATES = 32
 _READS_FORESEEN = 4
+_READS_SCANNED = 32
 _FARTHEST_FORESEEN = 128
 
 Chain = tuple["Chain | None", int]
@@ -99,6 +100,7 @@ class Search:
         self._last = len(finite) if until is None else until + 1
         if foresee_before is None:
             foresee_before = self._last
+        self._foresee_before = foresee_before
         self.foreseen = -1
         self._reads = [
             at for at, op in enumerate(finite) if at < foresee_before and model.reads_only(op)
@@ -282,19 +284,32 @@ class Search:
         return self.verdict
 
     def _doomed(self, p: int, mask: int, state: int) -> bool:
-        """Whether one of the next reads can no longer become legal."""
+        """Whether an open read, or one of the next to return, can no longer become legal."""
+        idle, before = self._idle, self._foresee_before
+        for bit, kind, at in self._open_at(p):
+            if idle[kind] and at < before and not mask & bit and self._hopeless(state, at, p, mask):
+                return True
+        looked = 0
         start = bisect_left(self._reads, p)
-        for at in self._reads[start : start + _READS_FORESEEN]:
-            hope = self._hope.get((state, self._kinds[at]))
-            if hope is None:
-                hope = self.model.reachable(self._states[state], self._finite[at])
-                self._hope[state, self._kinds[at]] = hope
-                self._table_bytes += _TRANSITION_BYTES
-            if hope or self._is_linearized(at, p, mask) or self._rescued(at, p, mask):
-                continue
-            self.foreseen = max(self.foreseen, at)
-            return True
+        for at in self._reads[start : start + _READS_SCANNED]:
+            if not self._is_linearized(at, p, mask):
+                looked += 1
+                if looked > _READS_FORESEEN:
+                    break
+                if self._hopeless(state, at, p, mask):
+                    return True
         return False
+
+    def _hopeless(self, state: int, at: int, p: int, mask: int) -> bool:
+        hope = self._hope.get((state, self._kinds[at]))
+        if hope is None:
+            hope = self.model.reachable(self._states[state], self._finite[at])
+            self._hope[state, self._kinds[at]] = hope
+            self._table_bytes += _TRANSITION_BYTES
+        if hope or self._rescued(at, p, mask):
+            return False
+        self.foreseen = max(self.foreseen, at)
+        return True
 
     def _is_linearized(self, at: int, p: int, mask: int) -> bool:
         if at < p:

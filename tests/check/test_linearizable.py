@@ -31,7 +31,7 @@ KINDS = sorted(CALLS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_the_search_agrees_with_trying_every_order(kind: str, data: st.DataObject) -> None:
     history = data.draw(small_histories(kind))
@@ -261,12 +261,14 @@ def _explosive(clients: int = 26) -> History:
 
 
 def test_the_time_budget_is_kept_within_five_percent_and_unknown_is_not_ok() -> None:
-    budget = Budget(time_ns=1_000_000_000, monotonic_ns=time.monotonic_ns, memory_bytes=None)
-    started = time.monotonic_ns()
+    # The clock of this process, so that a busy machine does not fail the test.
+    clock = time.process_time_ns
+    budget = Budget(time_ns=1_000_000_000, monotonic_ns=clock, memory_bytes=None)
+    started = clock()
 
     judgement = check_linearizable(_explosive(), MODELS["fifo-queue"](), budget)
 
-    spent_ns = time.monotonic_ns() - started
+    spent_ns = clock() - started
     assert judgement.verdict is Verdict.UNKNOWN
     assert judgement.findings[0].facts == {"spent": "time"}
     assert "undecided" in judgement.summary
@@ -274,7 +276,7 @@ def test_the_time_budget_is_kept_within_five_percent_and_unknown_is_not_ok() -> 
 
 
 def test_the_memory_budget_is_kept_and_unknown_is_not_ok() -> None:
-    limit = 16 << 20
+    limit = 4 << 20
     tracemalloc.start()
     judgement = check_linearizable(_explosive(), MODELS["fifo-queue"](), Budget(memory_bytes=limit))
     _, peak = tracemalloc.get_traced_memory()
