@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcpcore.check.formats import read_history
 from mcpcore.check.history import History, Recorder
 from mcpcore.check.txn import LEVELS, check_list_append, check_rw_register, ruled_out
 from mcpcore.check.txn.levels import implied, strongest_left, weakest
@@ -228,6 +229,16 @@ def test_a_cycle_is_told_in_sentences_that_end_in_a_contradiction() -> None:
         "it: a contradiction.",
     ]
     assert [step["dependency"] for step in finding.facts["steps"]] == ["rw", "rw"]
+
+
+def test_elles_examples_are_read_as_they_are_written_completions_only() -> None:
+    history = read_history(
+        "{:process 0, :type :ok, :value [[:append :x 1] [:r :y [1]]]}\n"
+        "{:index 1, :type :ok, :f :txn, :value [[:append :x 2] [:append :y 1]]}\n"
+        "{:process 0, :type :ok, :value [[:r :x [1 2]] [:r :y nil]]}\n"
+        "{:process 3, :type :fail, :value [[:append :z 9]]}\n"
+    )
+    assert {"G1c", "G-single"} <= check_list_append(history, "serializable").kinds
 
 
 def test_an_unknown_level_and_a_malformed_transaction_are_refused() -> None:
