@@ -15,6 +15,7 @@ from mcpcore.check.history import History, Operation, Outcome, Recorder
 from mcpcore.check.linear import check_linearizable
 from mcpcore.check.model import ILLEGAL, Model
 from mcpcore.check.models import MODELS, CasRegister, KeyValue, Mutex, Register
+from mcpcore.check.search import Search
 from mcpcore.check.verdict import Verdict
 from mcpcore.errors import InvalidInput
 from tests.check.histories import (
@@ -105,6 +106,37 @@ def test_the_failing_prefix_is_the_shortest(data: st.DataObject) -> None:
     assert part.prefix_is_shortest
     assert not _prefix_is_explained(history, model, blocked.returned)
     assert _prefix_is_explained(history, model, blocked.returned - 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_the_failing_prefix_is_the_shortest_where_the_search_gave_up_long_before(seed: int) -> None:
+    """Foreseeing a read ends the search early; the prefix must not be shorter or longer for it."""
+    random = Random(seed)
+    history = true_history("key-value", random, 40, lose=0.0)
+    reads = [op for op in history if op.function == "get" and op.result]
+    if not reads:
+        return
+    victim = random.choice(reads)
+    broken = History(
+        _with_result(op, victim.result[::-1] + "a") if op is victim else op for op in history
+    )
+    model = KeyValue()
+    judgement = check_linearizable(broken, model)
+    if judgement.ok:
+        return
+    part = judgement.parts[0]
+    in_order = sorted(broken, key=lambda op: op.returned or 0)
+    place = [op.id for op in in_order].index(part.blocked_at or 0)
+
+    assert part.prefix_is_shortest
+    assert _searched_without_foresight(model, broken, place) is Verdict.VIOLATED
+    assert place == 0 or _searched_without_foresight(model, broken, place - 1) is Verdict.OK
+
+
+def _searched_without_foresight(model: Model, history: History, until: int) -> Verdict | None:
+    search = Search(model, list(history), until=until, foresee_before=0)
+    return search.run(10**6)
 
 
 def _prefix_is_explained(history: History, model: Model, until: int) -> bool:

@@ -14,8 +14,10 @@ from mcpcore.check.formats import read_history
 from mcpcore.check.history import History, Recorder
 from mcpcore.check.txn import LEVELS, check_list_append, check_rw_register, ruled_out
 from mcpcore.check.txn.levels import implied, strongest_left, weakest
+from mcpcore.check.txn.order import realtime_pairs
 from mcpcore.check.verdict import Judgement, Verdict
 from mcpcore.errors import InvalidInput
+from tests.check.histories import true_history
 
 _STEP = re.compile(r"([arw])([a-z])((?:\d|_)*)")
 
@@ -239,6 +241,20 @@ def test_elles_examples_are_read_as_they_are_written_completions_only() -> None:
         "{:process 3, :type :fail, :value [[:append :z 9]]}\n"
     )
     assert {"G1c", "G-single"} <= check_list_append(history, "serializable").kinds
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**32))
+def test_real_time_order_is_the_closure_of_its_pairs(seed: int) -> None:
+    history = true_history("register", Random(seed), 30, clients=5)
+    after: dict[int, set[int]] = {op.id: set() for op in history}
+    for before, later in realtime_pairs(history.operations):
+        after[before.id].add(later.id)
+    for op in reversed(history.operations):
+        for later_id in list(after[op.id]):
+            after[op.id] |= after[later_id]
+    for a in history:
+        assert after[a.id] == {b.id for b in history if a.precedes(b)}
 
 
 def test_an_unknown_level_and_a_malformed_transaction_are_refused() -> None:
