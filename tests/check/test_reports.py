@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import subprocess
@@ -155,6 +156,13 @@ def test_the_command_writes_json_and_a_page(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert json.loads(result.output)["verdict"] == "violated"
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_the_examples_of_the_manual_run_as_printed() -> None:
+    manual = Path(__file__).parents[2] / "docs" / "check.md"
+    failures, examples = doctest.testfile(str(manual), module_relative=False)
+    assert examples > 40
+    assert failures == 0
 
 
 def test_one_run_prints_the_same_under_another_hash_seed(tmp_path: Path) -> None:
