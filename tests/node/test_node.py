@@ -335,3 +335,15 @@ async def test_futures_of_a_stopping_node_end_with_what_is_known(tmp_path: Path)
             await asked
         with pytest.raises(Rejected, match="has stopped"):
             group.propose(b"late")
+
+
+async def test_a_client_that_was_closed_says_nothing_more_when_closed_again(tmp_path: Path) -> None:
+    async with LocalCluster(tmp_path) as cluster:
+        client = cluster.client()
+        await kv(client).put("k", "v")
+        await client.close()
+        await cluster.agree()
+        before = cluster.group(await cluster.leader()).raft.state.log.last_index
+        await client.close()
+        await asyncio.sleep(0.1)
+        assert cluster.group(await cluster.leader()).raft.state.log.last_index == before
