@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Final, cast
 
@@ -96,7 +97,8 @@ class Pipe:
                 continue
             self._queued_bytes -= len(item)
             self.link.bytes_delivered += len(item)
-            sink.write(item)
+            if not sink.is_closing():  # else its owner hears in this turn that it is gone
+                sink.write(item)
         self._steer()
 
     def close(self) -> None:
@@ -258,7 +260,8 @@ class Relay:
         if broken or len(self._finished) == 2:
             self.abort()
         elif pipe.sink is not None and not pipe.sink.is_closing():
-            pipe.sink.write_eof()
+            with suppress(OSError):  # reset a moment ago, which the loop tells us next
+                pipe.sink.write_eof()
 
 
 class _Side(asyncio.Protocol):

@@ -123,7 +123,7 @@ class _Lane:
             except TimeoutError:
                 await self._one()
             # A lane that was held up does not make up for it: the rate is a bound.
-            due_s = max(due_s, loop.time()) + gap_s * (0.5 + self._rng.random())
+            due_s = max(due_s + gap_s * (0.5 + self._rng.random()), loop.time())
 
     async def _one(self) -> None:
         workload, plan, draw = self._workload, self._workload._plan, self._rng.random()

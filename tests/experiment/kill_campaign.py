@@ -113,10 +113,9 @@ async def campaign(directory: Path, *, kills: int, seed: int, say: Say) -> Repor
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(ProcessCluster(PLAN, directory))
         await cluster.leader()
-        clients = {
-            f"{number}/": await stack.enter_async_context(await cluster.client(timeout_s=20.0))
-            for number in range(4)
-        }
+        clients = {f"{number}/": await cluster.client(timeout_s=20.0) for number in range(4)}
+        for client in clients.values():
+            stack.push_async_callback(client.close)
         pulse = Pulse(tuple(str(number) for number in range(4)), loop.time())
         plan = WorkloadPlan(rate_per_s=200.0, seed=seed)
         workload = Workload(clients, plan, pulse)
