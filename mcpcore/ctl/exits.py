@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from enum import IntEnum
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
+from mcpcore.errors import InvalidInput, OutcomeUnknown, Rejected
 
 
 class ExitCode(IntEnum):
@@ -63,21 +61,3 @@ def complain(text: str) -> None:
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         prefix = typer.style(prefix, fg=typer.colors.RED, bold=True)
     typer.echo(prefix + text, err=True)
-
-
-class PlainGroup(TyperGroup):
-    """A group of commands whose errors end in one line and an exit code.
-
-    With MCPCTL_DEBUG=1 errors keep their traceback.
-    """
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except (CoordinationError, KeyboardInterrupt) as error:
-            if os.environ.get("MCPCTL_DEBUG"):
-                raise
-            if not isinstance(error, KeyboardInterrupt):
-                complain(one_line(error))
-            raise typer.Exit(exit_code(error)) from None

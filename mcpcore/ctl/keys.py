@@ -108,7 +108,9 @@ def get(
     group: Group = "main",
     output: OutputOption = Output.PLAIN,
 ) -> None:
-    """Print the value of a key: exactly its bytes, into a pipe. Exit status 1 if there is none.
+    """Print the value of a key.
+
+    Into a pipe or a file go exactly its bytes. Exit status 1 if there is no such key.
 
     Example: mcpctl get policy/edge -o json
     """
@@ -154,7 +156,9 @@ def cas(
     group: Group = "main",
     output: OutputOption = Output.PLAIN,
 ) -> None:  # fmt: skip
-    """Set or remove a key if it is as expected. Exit status 1 if it is not.
+    """Set or remove a key if it is as expected.
+
+    Exit status 1 if it is not, and then nothing was changed.
 
     Example: mcpctl cas lock worker-1 --absent
     """
@@ -210,7 +214,9 @@ def delete(
     group: Group = "main",
     output: OutputOption = Output.PLAIN,
 ) -> None:
-    """Remove a key, or all keys with a prefix. Exit status 1 if there was none.
+    """Remove a key, or all keys with a prefix.
+
+    Exit status 1 if there was none.
 
     Example: mcpctl delete policy/ --prefix
     """
@@ -250,7 +256,9 @@ def scan(
     group: Group = "main",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List records in the order of their keys. -o plain: KEY, a tab, VALUE to a line.
+    """List records in the order of their keys.
+
+    With -o plain there is one line for each: the key, a tab, the value.
 
     Example: mcpctl scan policy/ --limit 20
     """
@@ -292,7 +300,9 @@ def watch(
     group: Group = "main",
     output: OutputOption = Output.PLAIN,
 ) -> None:  # fmt: skip
-    """Print changes as they happen, each once and in order, until Ctrl-C.
+    """Print changes as they happen, until Ctrl-C.
+
+    Each change comes once and in order, whichever nodes fail meanwhile.
 
     Example: mcpctl watch policy/ --prefix -o json
     """

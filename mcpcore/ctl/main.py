@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
-from mcpcore.ctl import keys
-from mcpcore.ctl.exits import PlainGroup
+from mcpcore.ctl import keys, leading, status
+from mcpcore.ctl.root import Family, RootGroup
 
 app = typer.Typer(
     name="mcpctl",
-    cls=PlainGroup,
+    cls=RootGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -42,7 +42,9 @@ def serve(
     config: Annotated[str, typer.Argument(metavar="NODE.TOML", help="The node's configuration.")],
     log_level: Annotated[LogLevel, typer.Option(help="How much to tell.")] = LogLevel.INFO,
 ) -> None:
-    """Run a node until SIGTERM or Ctrl-C. The log goes to stderr.
+    """Run a node until SIGTERM or Ctrl-C.
+
+    The log goes to stderr. Exit status 5 if the node stopped by itself.
 
     Example: mcpctl serve us-east-1.toml --log-level warning
     """
@@ -52,14 +54,29 @@ def serve(
 
 
 keys.add_commands(app)
+app.command()(status.status)
+app.command()(leading.transfer_leader)
+
+# Families of commands, each in a module of its own with an ``app``; new ones are named here.
+RootGroup.families = {
+    "lease": Family(
+        "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
+    ),
+    "certs": Family(
+        "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
+    ),
+}
 
 
 @app.command()
 def version() -> None:
-    """Print the version. Example: mcpctl version"""
+    """Print the version.
+
+    Example: mcpctl version
+    """
     typer.echo(f"mcpctl {__version__}")
 
 
 def main() -> None:
     """The entry point of `mcpctl`."""
-    app()
+    app(prog_name="mcpctl")

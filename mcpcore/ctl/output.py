@@ -17,9 +17,10 @@ import typer
 
 
 def readable(data: bytes, *, keep: str = "") -> str:
-    """Bytes as printable text: what is not printable is spelled ``\\xNN`` (or ``\\uNNNN``).
+    """Bytes as printable text, which can be turned back.
 
-    A backslash is doubled, so that the text can be turned back.
+    ``\\xNN`` is a byte (no UTF-8, or a control character of ASCII), ``\\uNNNN`` a
+    character that is not printable, ``\\\\`` a backslash.
 
     Args:
         keep: characters to leave as they are, although they are not printable.
@@ -34,7 +35,12 @@ def _spelled(char: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     if char == "\\":
         return "\\\\"
-    return char if char.isprintable() else char.encode("unicode_escape").decode()
+    if char.isprintable():
+        return char
+    if code < 0x80:
+        return char.encode("unicode_escape").decode()
+    # Not "\\x85", which would be the byte: this is a character, of two bytes in UTF-8.
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def as_json(name: str, data: bytes) -> dict[str, str]:
@@ -47,7 +53,7 @@ def as_json(name: str, data: bytes) -> dict[str, str]:
 
 def say_json(value: object) -> None:
     """Print one value as one line of JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json.dumps(value))
 
 
 def say_bytes(data: bytes) -> None:

@@ -43,7 +43,7 @@ def serve(path: str, log_level: str) -> None:
 async def _run(file: NodeFile) -> BaseException | None:
     """Run until told to stop; returns why the node stopped, if it stopped by itself."""
     node = Node(file.config, file.machine)
-    told = _Told()
+    told = Told()
     await node.start()
     config = file.config
     typer.echo(
@@ -60,7 +60,7 @@ async def _run(file: NodeFile) -> BaseException | None:
     return None
 
 
-class _Told:
+class Told:
     """Whether a signal has told us to stop. The second one has its usual, deadly meaning."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from mcpcore.errors import InvalidInput
 
 _REMEDY: Final = 'Write it like "10.0.0.1:7400", "db1.example.net:7400" or "[::1]:7400"'
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
-_LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,7 +64,7 @@ class Address:
         """Whether the host is a literal of 127.0.0.0/8 or ::1. A name never is: it may resolve
         to anything, tomorrow if not today.
         """
-        return self.is_within(_LOOPBACK)
+        return self.is_within(LOOPBACK)
 
     def is_within(self, networks: tuple[str, ...]) -> bool:
         """Whether the host is a literal inside one of these networks (``10.0.0.0/8``)."""

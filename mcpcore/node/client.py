@@ -126,8 +126,7 @@ class Client:
                 async with asyncio.timeout(1.0):
                     data = close_session(sequences.session)
                     await self._propose_once(group, EntryKind.SESSION, data)
-        for endpoint in self._endpoints:
-            endpoint.close()
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
 
     # --- what a program uses ----------------------------------------------------------------
 

@@ -153,12 +153,13 @@ def read_security(root: Table, *, owner: str) -> Security:
 def _peers(table: Table, node: str, security: Security) -> dict[str, Address]:
     """The other nodes. The node itself may stand there, so that all nodes may share the table."""
     peers: dict[str, Address] = {}
+    taken: dict[Address, str] = {}
     for peer in table.keys:
         _checked_name(table, peer)
         address = address_at(table, peer)
-        for other, taken in peers.items():
-            if taken == address:
-                table.refuse(peer, f"{address} is the address of {other} too")
+        if address in taken:
+            table.refuse(peer, f"{address} is the address of {taken[address]} too")
+        taken[address] = peer
         if peer != node:
             security.admit(address, table.where(peer))
             peers[peer] = address

@@ -81,6 +81,8 @@ class Counters:
 class Connection(asyncio.Protocol):
     """Made by a transport or by ``connect_client``, never directly.
 
+    A plain ``Protocol``: a ``BufferedProtocol`` was measured and made no difference beyond noise.
+
     Attributes that the owner, or a client's handler, sets: ``on_frame(payload)`` is called for
     each payload, synchronously, in order; ``on_close(why)`` once, when an opened connection is
     over. If ``on_frame`` raises ``InvalidInput``, the payload was malformed: the connection is
@@ -310,6 +312,9 @@ class Connection(asyncio.Protocol):
         """The loop has let go of the stream."""
         if self.agreement is None and exc is None:
             why = "closed by the other side before the handshake was over"
+            if self._security.identity is not None:
+                # asyncio does not send the TLS alert that would say so.
+                why += "; its log will tell if it refuses our certificate"
         else:
             why = explain(exc)
         self._over(Goodbye(Parting.LOST, why))

@@ -35,6 +35,7 @@ class Endpoint:
         self._role = role
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
+        self._streams: set[Connection] = set()
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._events: dict[int, Callable[[Any], None]] = {}
@@ -103,13 +104,18 @@ class Endpoint:
 
         return cancel
 
-    def close(self) -> None:
-        """Hang up."""
+    async def close(self) -> None:
+        """Hang up, and return once the loop has let go of every byte stream there was: a program
+        may end now, and nothing is left open. The connections' own linger bounds the wait.
+        """
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait([self._connecting])
         if self._connection is not None:
             self._connection.close()
             self._lost(self._connection, "the client closed it")
+        if self._streams:
+            await asyncio.wait([stream.gone for stream in self._streams])
 
     async def _connect(self) -> Connection:
         connection = await connect_client(
@@ -119,6 +125,7 @@ class Endpoint:
             name=self._name,
             role=self._role,
             on_frame=self._on_frame,
+            registry=self._streams,
         )
         connection.on_close = lambda why: self._lost(connection, why)
         self._connection = connection

@@ -20,8 +20,10 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
+from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
     CoordinationError,
+    LeaseUnavailable,
     NotLeader,
     OutcomeUnknown,
     QueueFull,
@@ -98,6 +100,8 @@ class Group:
         device: the node's log.
         send: queues a message for a member of this group.
         wake: asks the node for a turn of this group in this loop turn.
+        failed: called when the log fails; the node then stops.
+        clock_health: judges the node's clock; no lease is relied upon without it.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Group:
         send: Callable[[str, str, Message], None],
         wake: Callable[[Group], None],
         failed: Callable[[BaseException], None],
+        clock_health: Callable[[], ClockHealth],
     ) -> None:
         self.name = name
         self.raft = raft
@@ -121,6 +126,7 @@ class Group:
         self._send = send
         self._wake = wake
         self._failed = failed
+        self._clock_health = clock_health
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -179,6 +185,9 @@ class Group:
             self._asked[self.raft.read(now_ns)] = (future, answer)
             self._wake(self)
         elif consistency is Consistency.LEASE:
+            health = self._clock_health()
+            if not health.may_lease:
+                raise LeaseUnavailable(self.name, f"this clock cannot be relied upon: {health}")
             self._answer_when_applied(self.raft.lease_read(now_ns), future, answer)
         else:
             self._answer_when_applied(0, future, answer)

@@ -209,6 +209,14 @@ class LogTails:
                 tail.last_index = recovered[state.name].last.index
             self._tails[state.name] = tail
 
+    def check(self) -> None:
+        """Every promise about the tails, one per line."""
+        numbers = [tail.group for tail in self._tails.values()]
+        assert len(set(numbers)) == len(numbers), "no two groups share a number"
+        assert all(number < self._next_group for number in numbers), "no number is given out twice"
+        for tail in self._tails.values():
+            assert 0 <= tail.base_index <= tail.last_index, "a base is not beyond its log"
+
     def tail(self, name: str) -> GroupTail:
         """The tail of a live group.
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 import msgpack
 
 from mcpcore import __version__
+from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
 from mcpcore.node.addresses import Address
 from mcpcore.node.clocks import Clocks, SystemClocks
@@ -29,6 +30,7 @@ from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.security import Security
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage import Identity, LogDevice, RecoveredGroup
+from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.wal import WriteAheadLog
 from mcpcore.raft.codec import from_row, to_row
@@ -42,6 +44,9 @@ logger = logging.getLogger("mcpcore.node")
 
 MAX_MESSAGES_PER_FRAME = 512
 """So that a frame stays far below the largest one; entries are bounded by ``max_append_bytes``."""
+
+
+CLOCK_BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ class Node:
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
         self._transport: Transport | None = None
+        self._timekeeper: Timekeeper | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._service = ClientService(self)
         self._groups: dict[str, Group] = {}
         self._due: dict[Group, None] = {}
@@ -131,6 +138,7 @@ class Node:
         self._rows: dict[str, list[tuple[object, ...]]] = {}
         self._droppable: dict[str, bool] = {}
         self._incarnations: dict[str, str] = {}
+        self._quiet: set[str] = set()
         self._stopping = False
         self._started_ns = 0
         self.stopped: asyncio.Event = asyncio.Event()
@@ -182,12 +190,23 @@ class Node:
             )
             for peer, address in config.peers.items():
                 self._transport.add_peer(peer, address)
-            await self._recover(self._device)
+            self._timekeeper = Timekeeper(
+                config.name,
+                tuple(config.peers),
+                self._clocks,
+                self._disk,
+                config.data,
+                life=1 + self._rng.getrandbits(62),
+                fresh=not self._device.groups(),
+            )
+            await self._timekeeper.start()
+            await self._recover(self._device, self._timekeeper)
             await self._transport.start()
         except BaseException:
             await self.stop()
             raise
         self._started_ns = self._clocks.monotonic_ns()
+        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="clock-beat")
         for group in self._groups.values():
             self._wake(group)
 
@@ -200,7 +219,11 @@ class Node:
         for group in self._groups.values():
             group.close()
         self._service.close()
+        if self._beating is not None:
+            self._beating.cancel()
         try:
+            if self._timekeeper is not None:
+                await self._timekeeper.stop()
             if self._transport is not None:
                 await self._transport.close()
             if self._device is not None:
@@ -246,6 +269,12 @@ class Node:
         return group
 
     @property
+    def clock(self) -> NodeClock:
+        """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
+        assert self._timekeeper is not None, "the node is not started"
+        return self._timekeeper.clock
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return tuple(sorted(self._groups))
@@ -254,7 +283,9 @@ class Node:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
         assert self._transport is not None
         assert self._device is not None
+        assert self._timekeeper is not None
         device = self._device
+        health = self._timekeeper.health()
         now_ns = self._clocks.monotonic_ns()
         pending = device.oldest_pending_since_ns
         return {
@@ -264,9 +295,16 @@ class Node:
             "incarnation": device.identity.incarnation,
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
+            "log_bytes": self._log_bytes(),
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
+            "clock": {
+                "state": health.state.value,
+                "may_lease": health.may_lease,
+                "reasons": list(health.reasons),
+                "view": [asdict(row) for row in self.clock.view()],
+            },
             "groups": {name: asdict(self._groups[name].status()) for name in self.groups},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
@@ -279,6 +317,8 @@ class Node:
         self._incarnations[peer] = incarnation
         if known != incarnation:
             logger.warning("node %s came back without its memory (wiped disk?)", peer)
+        if self._timekeeper is not None:
+            self._timekeeper.connected(peer)
         for group in self._groups.values():
             group.peer_connected(peer, remembers=known == incarnation)
 
@@ -293,12 +333,14 @@ class Node:
                 member sends. The transport ends the session.
         """
         try:
-            rows = msgpack.unpackb(payload, use_list=False)
+            frame = msgpack.unpackb(payload, use_list=False)
         except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a frame of messages: {error}") from error
-        if type(rows) is not tuple:
-            raise InvalidInput("a frame of messages must be an array")
-        for row in rows:
+        if type(frame) is not tuple or len(frame) != 2 or type(frame[1]) is not tuple:
+            raise InvalidInput("a frame must be readings of time and an array of messages")
+        assert self._timekeeper is not None
+        self._timekeeper.heard(peer, frame[0])
+        for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
                 raise InvalidInput("a message must be an array that starts with its group")
             group = self._groups.get(row[0])
@@ -316,7 +358,7 @@ class Node:
 
     # --- inside --------------------------------------------------------------------------------
 
-    async def _recover(self, device: LogDevice) -> None:
+    async def _recover(self, device: LogDevice, timekeeper: Timekeeper) -> None:
         recovered = device.groups()
         for name, config in self.config.groups.items():
             if name not in recovered:
@@ -325,11 +367,17 @@ class Node:
                 recovered[name] = RecoveredGroup(
                     name, device.hard_state(name), RaftLog().base, configuration
                 )
-            self._groups[name] = self._make_group(recovered[name], config.settings, device)
+            self._groups[name] = self._make_group(
+                recovered[name], config.settings, device, timekeeper
+            )
         device.release_recovered()
 
     def _make_group(
-        self, found: RecoveredGroup, settings: RaftSettings, device: LogDevice
+        self,
+        found: RecoveredGroup,
+        settings: RaftSettings,
+        device: LogDevice,
+        timekeeper: Timekeeper,
     ) -> Group:
         raft = Raft(
             self.config.name,
@@ -350,7 +398,25 @@ class Node:
             send=self._send,
             wake=self._wake,
             failed=self._fail,
+            clock_health=timekeeper.health,
         )
+
+    def _log_bytes(self) -> int | None:
+        """What the log takes on the disk; None if the disk does not say. A status is wanted most
+        when something is wrong, so it must not fail for the want of a file descriptor.
+        """
+        assert self._disk is not None
+        total = 0
+        try:
+            for name in self._disk.list_dir(self.config.data):
+                if name.endswith(".log"):
+                    file = self._disk.open(f"{self.config.data}/{name}")
+                    total += file.size()
+                    file.close()
+        except OSError as error:
+            logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
+            return None
+        return total
 
     def _wake(self, group: Group) -> None:
         self._due[group] = None
@@ -365,13 +431,25 @@ class Node:
         for group in due:
             group.turn()
         rows, self._rows = self._rows, {}
-        if self._transport is None or self._stopping:
-            return
         for peer, batch in rows.items():
             droppable = self._droppable.pop(peer, False)
             for start in range(0, len(batch), MAX_MESSAGES_PER_FRAME):
-                part = batch[start : start + MAX_MESSAGES_PER_FRAME]
-                self._transport.send(peer, msgpack.packb(part), droppable=droppable)
+                self._post(peer, batch[start : start + MAX_MESSAGES_PER_FRAME], droppable)
+
+    def _post(self, peer: str, rows: list[tuple[object, ...]], droppable: bool) -> None:
+        if self._transport is None or self._timekeeper is None or self._stopping:
+            return
+        self._quiet.discard(peer)
+        frame = (self._timekeeper.header(peer), rows)
+        self._transport.send(peer, msgpack.packb(frame), droppable=droppable)
+
+    async def _beat(self) -> None:
+        """Tell peers the time that heard nothing else lately, so that clocks stay known."""
+        while True:
+            self._quiet = set(self.config.peers)
+            await asyncio.sleep(CLOCK_BEAT_S)
+            for peer in sorted(self._quiet):
+                self._post(peer, [], True)
 
     def _send(self, to: str, group: str, message: Message) -> None:
         self._rows.setdefault(to, []).append((group, *to_row(message)))

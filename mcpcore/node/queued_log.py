@@ -170,6 +170,15 @@ class QueuedLog(ABC):
         """The newest term and vote handed in for a group."""
         return self._tails.tail(name).hard_state
 
+    def check(self) -> None:
+        """Every promise about the queue, one per line."""
+        self._tails.check()
+        pending = self._writing + self._waiting
+        assert self._pending_bytes == sum(submission.size_bytes for submission in pending)
+        assert self._failure is None or not pending, "a failed device keeps nobody waiting"
+        since = [submission.since_ns for submission in pending]
+        assert since == sorted(since), "first come, first written"
+
     # --- What changes the log -------------------------------------------------------------------
 
     def create_group(self, name: str, configuration: Configuration) -> asyncio.Future[None]:

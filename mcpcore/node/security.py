@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address, check_networks
+from mcpcore.node.addresses import LOOPBACK, Address, check_networks
 from mcpcore.node.identity import Identity
 
 logger = logging.getLogger("mcpcore.node.transport")
 
-LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _MAKE: Final = "`mcpctl certs init` makes a set that fits"
 
 
@@ -48,6 +47,14 @@ class Security(Protocol):
 
     def client_context(self) -> ssl.SSLContext | None:
         """What those whom we call must satisfy."""
+        ...
+
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """Read the files again, for the connections that ``context`` makes from now on.
+
+        Raises:
+            InvalidInput: they are not usable, or name somebody else. ``context`` is as before.
+        """
         ...
 
     def certified(self, transport: asyncio.BaseTransport) -> Identity | None:
@@ -105,6 +112,25 @@ class Tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         return self._load(context)
+
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """Read the files again: a certificate lasts a year, a node should not have to restart.
+
+        An authority is added to those trusted before; to drop one, restart.
+
+        Raises:
+            InvalidInput: they are not usable, or name somebody else. ``context`` is as before.
+        """
+        fresh = identity_of(self._certificate)
+        if fresh != self._identity:
+            raise InvalidInput(
+                f"the new certificate is of {fresh}, the old one of {self._identity}",
+                where=str(self._certificate),
+                remedy="Renew with the same name: `mcpctl certs add --force`",
+            )
+        self.client_context()  # first a context that nobody uses, as loading may fail half-way
+        if context is not None:
+            self._load(context)
 
     def certified(self, transport: asyncio.BaseTransport) -> Identity:
         """Who the other side's certificate names, once its signature has been verified by TLS."""
@@ -171,6 +197,9 @@ class Plaintext:
     def client_context(self) -> None:
         """No TLS."""
 
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """There is nothing to renew."""
+
     def certified(self, transport: asyncio.BaseTransport) -> None:
         """Nobody is certified."""
 
@@ -204,6 +233,8 @@ def explain(error: BaseException | None) -> str:
             return words
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: nobody listens there"
     if isinstance(error, ConnectionResetError):
         return "reset by the other side"
     return text or type(error).__name__

@@ -222,7 +222,10 @@ def read_toml(path: str | Path) -> Table:
 def nearest(word: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known word, or all of them if none is near."""
     words = sorted(known)
-    close = get_close_matches(word, words, n=1)
+    # Ratios alone would not see that "cert" is short for "certificate".
+    close = get_close_matches(word, words, n=1) or [
+        known for known in words if known.startswith(word) or word.startswith(known)
+    ]
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known here: {', '.join(words)}" if words else "Nothing is known here"

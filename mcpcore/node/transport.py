@@ -118,6 +118,8 @@ class Transport:
         self._connections: set[Connection] = set()
         self._complaints: dict[str, float] = {}
         self._server: asyncio.Server | None = None
+        self._address = config.listen
+        self._server_context: ssl.SSLContext | None = None
         self._client_context: ssl.SSLContext | None = None
         self._closed = False
         self.tls_failures = 0
@@ -135,7 +137,7 @@ class Transport:
         """
         listen, limits = self.config.listen, self.config.limits
         loop = asyncio.get_running_loop()
-        context = self._security.server_context(self._note_tls_failure)
+        self._server_context = context = self._security.server_context(self._note_tls_failure)
         self._client_context = self._security.client_context()
         try:
             if context is None:
@@ -154,6 +156,8 @@ class Transport:
                 where="transport, listen",
                 remedy="Is another process listening there, or is the address not this machine's?",
             ) from None
+        if listen.port == 0:
+            self._address = Address(listen.host, self._server.sockets[0].getsockname()[1])
         logger.info("node %s: listening on %s", self.config.node, self.address)
         for link in self._links.values():
             link.start(self._client_context)
@@ -161,10 +165,7 @@ class Transport:
     @property
     def address(self) -> Address:
         """Where we listen; with the port that was found, if any free one was asked for."""
-        listen = self.config.listen
-        if listen.port == 0 and self._server is not None and self._server.sockets:
-            return Address(listen.host, self._server.sockets[0].getsockname()[1])
-        return listen
+        return self._address
 
     async def close(self) -> None:
         """Say goodbye to everybody and return when all is closed, within ``linger_s`` or so."""
@@ -183,6 +184,16 @@ class Transport:
         if self._server is not None:
             await self._server.wait_closed()
         logger.info("node %s: closed", self.config.node)
+
+    def renew_certificates(self) -> None:
+        """Read the certificate files again. Connections that are open stay as they are.
+
+        Raises:
+            InvalidInput: the files are not usable, or name another node; nothing has changed.
+        """
+        for context in (self._server_context, self._client_context):
+            self._security.renew(context)
+        logger.info("node %s: certificates renewed", self.config.node)
 
     # --- peers ----------------------------------------------------------------------------------
 

@@ -177,6 +177,12 @@ class WriteAheadLog(QueuedLog):
             raise
         return cls(place, lock, scan, image, index, segment, identity, options)
 
+    def check(self) -> None:
+        """Every promise about the queue, the segment and the groups."""
+        super().check()
+        self._segment.check()
+        assert all(state.live or not state.base.index for state in self._states.values())
+
     @property
     def no_space(self) -> bool:
         """Whether the device waits for space on the disk."""
@@ -197,7 +203,10 @@ class WriteAheadLog(QueuedLog):
         if segment.tail + size > self._place.segment_bytes and segment.tail > segment.first_tail:
             await self._with_space(self._begin_segment)
             await self._drop_segments()
-        await self._with_space(lambda: self._segment.reserve(size, self._place.reserve_bytes))
+        place = self._place
+        await self._with_space(
+            lambda: self._segment.reserve(size, place.reserve_bytes, place.segment_bytes)
+        )
         written = await self._segment.append(self._sequence, rows)
         self._sequence += 1
         base_moved = False

@@ -26,7 +26,8 @@ class SegmentWriter:
 
     ``tail`` is where the next batch goes; up to ``reserved_end`` the file holds zeros (or a seal)
     that are already durable. One sector of it is always left for a seal, so that probing and
-    closing never need space.
+    closing never need space. While ``tail`` is still at ``first_tail``, a new segment would be no
+    emptier than this one.
     """
 
     __slots__ = ("_file", "_seed", "first_tail", "number", "path", "reserved_end", "tail")
@@ -97,21 +98,25 @@ class SegmentWriter:
             file.close()
             raise
         reserved_end = max(size_bytes, end.tail + len(seal))
-        return cls(file, path, end.header.number, end.seed, end.tail, reserved_end)
+        segment = cls(file, path, end.header.number, end.seed, end.tail, reserved_end)
+        segment.first_tail = 0  # it is old: the next batch may begin a new one
+        return segment
 
-    async def reserve(self, size: int, step_bytes: int) -> None:
+    async def reserve(self, size: int, step_bytes: int, segment_bytes: int) -> None:
         """Make sure that ``size`` bytes at the tail, and a sector, are durable zeros (or a seal).
 
         Args:
             size: what the next batch needs, in bytes.
-            step_bytes: by how much to go ahead at least.
+            step_bytes: by how much to go ahead,
+            segment_bytes: unless the segment gets larger than this.
 
         Raises:
             OSError: of whatever kind, everything before the reserve is as it was.
         """
         needed_end = self.tail + size + SECTOR_BYTES
         if needed_end > self.reserved_end:
-            length = max(needed_end - self.reserved_end, step_bytes)
+            ahead = min(self.reserved_end + step_bytes, segment_bytes + SECTOR_BYTES)
+            length = max(needed_end, ahead) - self.reserved_end
             await self._file.write(self.reserved_end, bytes(length), sync=True)
             self.reserved_end += length
 
@@ -135,6 +140,12 @@ class SegmentWriter:
         """
         assert self.tail < self.reserved_end, "there is always room for a seal"
         await self._file.write(self.tail, encode_seal(sequence, self._seed), sync=True)
+
+    def check(self) -> None:
+        """Every promise about the segment, one per line."""
+        assert self.tail % SECTOR_BYTES == 0, "a batch starts on a sector boundary"
+        assert self.first_tail <= self.tail < self.reserved_end, "there is room for a seal"
+        assert self.reserved_end <= self._file.size(), "the reserve is in the file"
 
     def close(self) -> None:
         """Close the file, without a sync."""

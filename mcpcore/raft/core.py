@@ -70,12 +70,16 @@ class Raft:
     Args:
         node: this member's name.
         settings: windows and bounds, the same for all members.
-        rng: source of randomness for election windows; seeded by the caller.
+        rng: source of randomness for election windows and the numbers of reads; seeded by the
+            caller, differently at every start, or a late answer may meet a new read's number.
         configuration: the configuration in force at the start of ``log``.
         hard_state: term and vote as found on the disk.
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+
+    Raises:
+        InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
     __slots__ = ("_state",)
@@ -125,7 +129,8 @@ class Raft:
         state = self._state
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
-        return state.election_deadline_ns
+        # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
+        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
 
     def check(self) -> None:
         """Every promise the state makes about itself."""
@@ -273,10 +278,9 @@ class Raft:
         if state.handed < state.commit:
             last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
-            state.handed = last
             if state.role is Role.LEADER:
-                sizes = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in committed)
-                state.uncommitted_bytes = max(0, state.uncommitted_bytes - sizes)
+                state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
+            state.handed = last
         ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
         state.outbox, state.read_answers, state.events = [], [], []
         return ready
@@ -319,7 +323,7 @@ class Raft:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
                 return
-            if kind is not PreVote and kind is not Vote and kind is not ReadIndex:
+            if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
         match message:
             case Append():
@@ -356,6 +360,9 @@ class Raft:
             )
 
 
+# Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
+# still grant one; its answer names the term that was asked about.
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
 _REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
 
 

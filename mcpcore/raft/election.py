@@ -89,11 +89,9 @@ def become_leader(state: RaftState) -> None:
         state.progress[peer] = Progress(last.index + 1, state.now_ns, state.session_counter)
     state.heartbeat_due_ns = state.now_ns
     state.lease_void = False
-    state.uncommitted_bytes = sum(
-        len(entry.data) for entry in state.log.entries(state.commit + 1, last.index)
-    )
     state.term_start = last.index + 1
     state.log.append([Entry(state.term, state.term_start, EntryKind.NOOP, b"")])
+    state.uncommitted_bytes = state.log.size_bytes(state.handed + 1, state.term_start)
     state.events.append(RoleChanged(state.term, Role.LEADER, state.id, "a quorum voted for me"))
 
 
@@ -132,7 +130,6 @@ def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
     state.promise_until_ns = max(state.promise_until_ns, state.now_ns + promise_ns)
     state.reset_election_deadline()
-    state.election_deadline_ns = max(state.election_deadline_ns, state.promise_until_ns)
 
 
 # --- questions and answers ------------------------------------------------------------------
@@ -176,6 +173,8 @@ def on_vote(state: RaftState, sender: str, ask: Vote) -> None:
         ask.term == state.term
         and not state.leader
         and state.voted_for in ("", sender)
+        # We may have learned this very term from a late answer, after we promised.
+        and (ask.transfer or not promised(state))
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
     )
     if granted:

@@ -65,6 +65,10 @@ class RaftLog:
         start = first - self.base.index - 1
         return self._entries[start : start + last - first + 1]
 
+    def size_bytes(self, first: int, last: int) -> int:
+        """What the entries ``first`` to ``last`` weigh."""
+        return sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in self.entries(first, last))
+
     def limit(self, first: int, last: int, max_bytes: int) -> int:
         """The largest index up to ``last`` such that ``first`` to it weigh at most ``max_bytes``.
 

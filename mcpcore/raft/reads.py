@@ -15,7 +15,7 @@ from mcpcore.errors import LeaseUnavailable, NotLeader, QueueFull
 from mcpcore.raft.election import quorum_contact_ns
 from mcpcore.raft.messages import ReadIndex, ReadIndexReply
 from mcpcore.raft.quorum import quorum_value
-from mcpcore.raft.state import RaftState, ReadAnswer
+from mcpcore.raft.state import NEVER, RaftState, ReadAnswer
 
 
 def ask(state: RaftState) -> int:
@@ -45,6 +45,10 @@ def lease_index(state: RaftState) -> int:
         raise NotLeader(state.group, state.leader or None)
     if not state.settings.lease_reads:
         raise LeaseUnavailable(state.group, "lease reads are switched off in the settings")
+    if state.transfer_target:
+        raise LeaseUnavailable(
+            state.group, f"leadership is being handed to {state.transfer_target}"
+        )
     if state.lease_void:
         raise LeaseUnavailable(state.group, "leadership was offered to another member in this term")
     if state.commit < state.term_start:
@@ -99,6 +103,11 @@ def fail_pending(state: RaftState) -> None:
     state.reads_waiting.clear()
     state.read_answers.extend(ReadAnswer(read, 0) for read in state.reads_forwarded)
     state.reads_forwarded.clear()
+
+
+def forwarded_deadline_ns(state: RaftState) -> int:
+    """When the oldest forwarded read is overdue; they are kept in the order of asking."""
+    return next(iter(state.reads_forwarded.values()), NEVER)
 
 
 def expire_forwarded(state: RaftState) -> None:

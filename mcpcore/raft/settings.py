@@ -53,6 +53,9 @@ class RaftSettings:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            wanted = bool if name == "lease_reads" else int
+            if type(value) is not wanted:
+                raise InvalidInput(f"must be of type {wanted.__name__}, not {value!r}", where=name)
             if name not in ("drift_ppm", "lease_reads") and value <= 0:
                 raise InvalidInput(f"must be positive, not {value}", where=name)
         if not 0 <= self.drift_ppm < 500_000:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from mcpcore.errors import InvalidInput
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.settings import RaftSettings
@@ -42,6 +43,9 @@ class Role(Enum):
 
 class Write(NamedTuple):
     """Make this durable, in order, then call ``Raft.written(seq)``.
+
+    The hard state comes before the blocks: a disk that a crash leaves with entries of a term that
+    it does not know is refused at the next start.
 
     A block whose first index is not beyond the end of the stored log replaces everything from
     there on.
@@ -179,6 +183,13 @@ class RaftState:
         self.rng = rng
         self.now_ns = now_ns
 
+        if hard_state.term < log.last.term:
+            raise InvalidInput(
+                f"the stored term {hard_state.term} lies behind the log, which holds entries of "
+                f"term {log.last.term}: a vote may have been lost",
+                where=f"group {group}, member {node}",
+                remedy="Restore the disk, or bring the member back empty under a new identity.",
+            )
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
         self.log = log
@@ -204,6 +215,8 @@ class RaftState:
             # A promise made before a restart is forgotten: every start behaves as if one was made.
             self.promise_until_ns = now_ns + settings.election_timeout_ns
             self.reset_election_deadline()
+        if self.configuration.members == {node}:
+            self.election_deadline_ns = now_ns  # alone: there is nobody to wait for
 
         # Candidate.
         self.votes: dict[str, bool] = {}
@@ -345,9 +358,13 @@ class RaftState:
     # --- time -------------------------------------------------------------------------------
 
     def reset_election_deadline(self) -> None:
-        """Wait again, for a time no other member is likely to draw (section 5.2)."""
+        """Wait again, for a time no other member is likely to draw (section 5.2).
+
+        Never less than we promised: to stand for election is to help somebody else.
+        """
         timeout = self.settings.election_timeout_ns
-        self.election_deadline_ns = self.now_ns + timeout + self.rng.randrange(timeout)
+        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
+        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
 
     # --- promises about itself --------------------------------------------------------------
 
@@ -368,6 +385,8 @@ class RaftState:
         if self.is_leader:
             assert self.leader == self.id
             assert self.log.term_at(self.term_start) == self.term
+            waiting = self.log.size_bytes(self.handed + 1, self.log.last_index)
+            assert self.uncommitted_bytes == waiting, "every entry weighs until it is handed out"
             for peer, progress in self.progress.items():
                 assert peer != self.id
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)

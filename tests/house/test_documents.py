@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-ROOT_PAGES = [*PAGES, *sorted(ROOT.glob("*.md")), *sorted((ROOT / "tests").glob("*.md"))]
+ROOT_PAGES = sorted({*PAGES, *ROOT.glob("*.md"), *(ROOT / "tests").glob("*.md")})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

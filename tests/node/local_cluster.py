@@ -6,7 +6,6 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +20,7 @@ from mcpcore.node.security import Plaintext
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 
 SECURITY = Plaintext(allow_plaintext=True)
-SETTINGS = RaftSettings(election_timeout_ns=300 * MILLISECOND, heartbeat_ns=60 * MILLISECOND)
+SETTINGS = RaftSettings(election_timeout_ns=500 * MILLISECOND, heartbeat_ns=100 * MILLISECOND)
 
 
 def free_ports(count: int) -> list[int]:
@@ -110,6 +109,13 @@ class LocalCluster:
     def group(self, name: str, group: str = "main") -> Group:
         return self.nodes[name].group(group)
 
+    async def clocks_agree(self) -> None:
+        """Wait until every running node's clock is fit for leases."""
+        async with asyncio.timeout(10):
+            for node in self.nodes.values():
+                while not node.stopped.is_set() and not node.clock.health().may_lease:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+
     async def agree(self, group: str = "main") -> None:
         """Wait until all running nodes have applied the same entries to the same effect."""
         async with asyncio.timeout(10):
@@ -123,11 +129,6 @@ class LocalCluster:
                 if len(seen) == 1:
                     return
                 await asyncio.sleep(0.01)
-
-
-async def close_quietly(client: Client) -> None:
-    with suppress(Exception):
-        await client.close()
 
 
 def kv(client: Client, group: str = "main") -> KeyValueClient:

@@ -122,6 +122,7 @@ async def test_reads_say_how_consistent_they_are(tmp_path: Path) -> None:
         leader = await cluster.leader()
         follower = next(name for name in cluster.addresses if name != leader)
         request = encode_request(Get(b"k"))
+        await cluster.clocks_agree()
         await cluster.group(leader).read(request, Consistency.LEASE)
         with pytest.raises(NotLeader) as refused:
             cluster.group(follower).read(request, Consistency.LEASE)
@@ -227,6 +228,7 @@ async def test_a_proposal_too_large_is_refused_at_once(tmp_path: Path) -> None:
 async def test_a_single_node_serves_alone(tmp_path: Path) -> None:
     async with LocalCluster(tmp_path, "a") as cluster, cluster.client() as client:
         await kv(client).put("k", "v")
+        await cluster.clocks_agree()
         record = await kv(client).get("k", consistency=Consistency.LEASE)
         assert record is not None
 

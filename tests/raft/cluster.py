@@ -1,6 +1,7 @@
 """A whole group in one pure object: members, disks that forget, a network that does anything.
 
-Nothing here waits: time is a number, and every delivery, sync and crash is a call. Used by the
+Nothing here waits: time is a number, and every delivery, sync and crash is a call. Each member has
+a clock of its own rate and may be paused, as an operating system pauses a process. Used by the
 golden conversations and by the random schedules.
 """
 
@@ -78,6 +79,8 @@ class Cluster:
         self.now_ns = 1
         self.mail: list[Letter] = []
         self.cut: set[tuple[str, str]] = set()
+        self.rates_ppm: dict[str, int] = {}
+        self.paused: dict[str, list[Letter]] = {}
         self.figure_three = FigureThree()
         self.members: dict[str, Member] = {}
         for name in sorted(names):
@@ -92,13 +95,20 @@ class Cluster:
             configuration=self.configuration,
             hard_state=disk.hard_state,
             log=RaftLog(entries=disk.entries),
-            now_ns=self.now_ns,
+            now_ns=self.clock_ns(name),
         )
 
     # --- looking ---------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Raft:
         return self.members[name].raft
+
+    def clock_ns(self, name: str) -> int:
+        """The member's own monotonic clock, which runs fast or slow by its rate."""
+        return self.now_ns + self.now_ns * self.rates_ppm.get(name, 0) // 1_000_000
+
+    def running(self, name: str) -> bool:
+        return self.members[name].up and name not in self.paused
 
     def leaders(self) -> list[str]:
         return [
@@ -149,15 +159,17 @@ class Cluster:
         done, member.disk.pending = member.disk.pending[:count], member.disk.pending[count:]
         for write in done:
             member.disk.store(write)
-            member.raft.written(write.seq, self.now_ns)
+            member.raft.written(write.seq, self.clock_ns(name))
         if drain:
             self.drain(name)
 
     def deliver(self, position: int = 0, *, keep: bool = False) -> None:
         letter = self.mail[position] if keep else self.mail.pop(position)
         member = self.members[letter.to]
-        if member.up and (letter.sender, letter.to) not in self.cut:
-            member.raft.step(letter.sender, letter.message, self.now_ns)
+        if letter.to in self.paused:
+            self.paused[letter.to].append(letter)  # its socket holds it
+        elif member.up and (letter.sender, letter.to) not in self.cut:
+            member.raft.step(letter.sender, letter.message, self.clock_ns(letter.to))
             self.drain(letter.to)
 
     def settle(self) -> None:
@@ -179,8 +191,8 @@ class Cluster:
 
     def tick(self) -> None:
         for name, member in self.members.items():
-            if member.up and member.raft.deadline_ns() <= self.now_ns:
-                member.raft.tick(self.now_ns)
+            if self.running(name) and member.raft.deadline_ns() <= self.clock_ns(name):
+                member.raft.tick(self.clock_ns(name))
                 self.drain(name)
 
     def elect(self, name: str) -> None:
@@ -192,20 +204,20 @@ class Cluster:
             self.advance(100)
 
     def propose(self, name: str, data: bytes) -> Entry:
-        entry = self[name].propose(data, self.now_ns)
+        entry = self[name].propose(data, self.clock_ns(name))
         self.drain(name)
         return entry
 
     def read(self, name: str) -> int:
         """Ask for a linearizable read; its answer is judged when it comes."""
-        number = self[name].read(self.now_ns)
+        number = self[name].read(self.clock_ns(name))
         self.members[name].asked[number] = self.newest_commit()
         self.drain(name)
         return number
 
     def lease_read(self, name: str) -> int:
         """Read by the lease, and judge at once."""
-        index = self[name].lease_read(self.now_ns)
+        index = self[name].lease_read(self.clock_ns(name))
         assert index >= self.newest_commit(), "a lease read missed what was committed before it"
         return index
 
@@ -223,12 +235,23 @@ class Cluster:
 
     def heal(self) -> None:
         self.cut.clear()
-        for name, member in self.members.items():
+        for name in self.members:
+            self.reconnect(name)
+
+    def reconnect(self, name: str) -> None:
+        """All connections of this member are new, at its own end."""
+        if self.running(name):
             for peer in self.members:
-                if peer != name and member.up:
-                    member.raft.peer_connected(peer, self.now_ns)
-            if member.up:
-                self.drain(name)
+                if peer != name:
+                    self[name].peer_connected(peer, self.clock_ns(name))
+            self.drain(name)
+
+    def pause(self, name: str) -> None:
+        """The process neither runs nor dies: its clock goes on, its sockets hold what arrives."""
+        self.paused[name] = []
+
+    def resume(self, name: str) -> None:
+        self.mail[:0] = self.paused.pop(name)
 
     def crash(self, name: str, *, stored: int = 0) -> None:
         """Lose everything but the disk; ``stored`` pending writes made it there."""
@@ -237,6 +260,7 @@ class Cluster:
             member.disk.store(write)
         member.disk.pending = []
         member.up = False
+        self.paused.pop(name, None)
         self.figure_three.restarted(name)
 
     def restart(self, name: str) -> None:
@@ -244,12 +268,10 @@ class Cluster:
         member.raft = self._start(name, member.disk)
         member.applied, member.asked = [], {}
         member.up = True
-        for other in self.members.values():
-            if other.up:
-                other.raft.peer_connected(name, self.now_ns)
-        for peer in self.members:
-            if peer != name:
-                member.raft.peer_connected(peer, self.now_ns)
+        for other in self.members:
+            if other != name and self.running(other):
+                self[other].peer_connected(name, self.clock_ns(other))
+        self.reconnect(name)
 
     # --- judging ---------------------------------------------------------------------------
 

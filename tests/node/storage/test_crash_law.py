@@ -109,6 +109,7 @@ async def live_and_crash(world: MemoryWorld | RamWorld, seed: int, lives: list[l
                 future = act(step, random, log, model)
                 if future is not None:
                     futures.append(future)
+            log.check()
         begun = len(model.states) - len(futures) - 1
         resolved = sum(future.done() for future in futures)
         assert all(future.done() for future in futures[:resolved]), "in the order of the calls"

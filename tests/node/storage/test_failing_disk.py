@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import time
 
 import pytest
@@ -61,6 +62,20 @@ async def test_after_a_failed_write_or_sync_nothing_is_tried_again(what: str) ->
     await log.close()
     assert disk.writes == writes
     assert first.exception() is not None
+
+
+@pytest.mark.parametrize("size", [100, 9000])
+async def test_an_error_while_making_room_is_final_unless_it_says_full(size: int) -> None:
+    """Both ways of making room: more zeros in the segment, or a new segment."""
+    disk = RamDisk()
+    log = await open_log(disk, segment_bytes=1 << 20 if size > 100 else 2048, reserve_bytes=2048)
+    await log.create_group("g", TRIO)
+    await log.submit("g", None, [block(1, 1)])
+    disk.fail_sync_number = disk.syncs + 1
+    with pytest.raises(StorageFailed, match="the sync failed"):
+        await log.submit("g", None, [block(2, 2, size=size)])
+    assert log.failure is not None
+    assert not log.no_space
 
 
 async def test_what_a_failed_sync_left_in_the_cache_is_written_again_at_recovery() -> None:
@@ -136,6 +151,23 @@ async def test_cancelling_the_writer_fails_the_callers() -> None:
     log._writer.cancel()
     with pytest.raises(StorageFailed):
         await future
+
+
+async def test_futures_that_were_dropped_do_not_flood_the_loop_with_one_failure() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    disk = RamDisk()
+    log = await open_log(disk)
+    await log.create_group("g", TRIO)
+    disk.fail_sync_number = disk.syncs + 1
+    for at in range(1, 10):
+        log.submit("g", None, [block(at, at)])
+    await turns()
+    log.submit("g", HardState(1, "n1"), [])
+    await log.close()
+    gc.collect()
+    assert complaints == []
+    assert log.failure is not None
 
 
 # --- Stalled ------------------------------------------------------------------------------------

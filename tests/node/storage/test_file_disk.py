@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -128,6 +129,19 @@ async def test_without_sync_nothing_is_synced(
     file.close()
 
 
+async def test_cuts_and_directories_are_synced_too(
+    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    file = disk.open(str(tmp_path / "x"), create=True)
+    await file.truncate(0)
+    assert synced == [False]
+    await disk.sync_dir(str(tmp_path))
+    assert synced == [False, True]
+    file.close()
+
+
 async def test_a_file_closed_under_a_write_keeps_its_number_until_the_write_is_over(
     disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +188,7 @@ async def test_two_processes_never_write_the_same_file(disk: FileDisk, tmp_path:
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", program, path],
-            capture_output=True, text=True, timeout=60, check=False,
+            cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     refused = await asyncio.to_thread(run)

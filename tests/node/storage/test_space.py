@@ -170,7 +170,7 @@ async def test_entries_that_were_replaced_do_not_pin_a_segment() -> None:
     disk = RamDisk()
     log = await open_log(disk, segment_bytes=4096)
     await log.create_group("g", TRIO)
-    await log.submit("g", None, [block(1, 50)])
+    await log.submit("g", None, [block(1, 50, size=80)])  # fills the first segment
     for term in range(2, 30):
         await log.submit("g", None, [block(2, 2, term=term, size=400)])
     await log.compact("g", LogPosition(29, 2), TRIO)
@@ -227,6 +227,18 @@ async def test_a_crash_while_old_segments_go_leaves_no_gap(crash_after_removals:
     log = await open_log(frozen[0], segment_bytes=2048)
     assert log.groups()["g"].base == LogPosition(1, 11)
     await log.close()
+
+
+async def test_restarts_do_not_make_a_segment_grow_beyond_its_size() -> None:
+    disk = RamDisk()
+    for at in range(1, 20):
+        log = await open_log(disk, segment_bytes=2048)
+        if at == 1:
+            log.create_group("g", TRIO)
+        await log.submit("g", None, [block(at, at, size=400)])
+        await log.close()
+    assert len(segments(disk)) > 5
+    assert max(len(inode.seen) for inode in disk.names.values()) <= 2048 + 512
 
 
 async def test_a_segment_that_was_never_finished_is_removed_at_open() -> None:
