@@ -91,6 +91,7 @@ def _head(scene: Scene, width: int) -> list[Text]:
     inside = width - 4
     done = round(inside * at_s / scene.total_s)
     bar = Text.assemble("  ", ("━" * done, "green"), ("─" * (inside - done), "dim"))
+    bar = Text.assemble("  ", ("━" * done, "green"), ("─" * (inside - done), "dim"))
     return [title, bar, Text(f"  {scene.windows}", "dim")]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
-from mcpcore.ctl import keys, leading, status
+from mcpcore.ctl import demo, keys, leading, status
 from mcpcore.ctl.root import Family, RootGroup
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ def serve(
 keys.add_commands(app)
 app.command()(status.status)
 app.command()(leading.transfer_leader)
+demo.add_commands(app)
 
 # Families of commands, each in a module of its own with an ``app``; new ones are named here.
 RootGroup.families = {

@@ -114,12 +114,7 @@ class ThreeClouds:
     """
 
     def __init__(self, directory: Path, *, seconds: float = 20.0, seed: int = 0) -> None:
-        if not SECONDS_MIN <= seconds <= SECONDS_MAX:
-            raise InvalidInput(
-                f"must be between {SECONDS_MIN:g} and {SECONDS_MAX:g}, not {seconds:g}",
-                where="seconds",
-                remedy="Two faults, and two recoveries, need a quarter of a minute at least",
-            )
+        check_seconds(seconds)
         self._seconds = seconds
         self._seed = seed
         self._cluster = ProcessCluster(
@@ -342,6 +337,20 @@ class ThreeClouds:
             acknowledged=pulse.acknowledged if pulse else 0,
             happenings=tuple(self._happenings),
             marks=tuple(self._marks),
+        )
+
+
+def check_seconds(seconds: float) -> None:
+    """Refuse what is no time for this experiment.
+
+    Raises:
+        InvalidInput: too short for two faults and two recoveries, or beyond an hour.
+    """
+    if not SECONDS_MIN <= seconds <= SECONDS_MAX:
+        raise InvalidInput(
+            f"must be between {SECONDS_MIN:g} and {SECONDS_MAX:g}, not {seconds:g}",
+            where="seconds",
+            remedy="Two faults, and two recoveries, need a quarter of a minute at least",
         )
 
 

@@ -29,7 +29,7 @@ from mcpcore.experiment.verdict import Verdict, judge, longest_silence_s
 from mcpcore.experiment.workload import Workload, WorkloadPlan
 
 NODES = ("a", "b", "c")
-PLAN = ClusterPlan(nodes=NODES, election_timeout_s=0.6, heartbeat_s=0.12)
+PLAN = ClusterPlan(nodes=NODES, election_timeout_s=1.0, heartbeat_s=0.2)
 
 Say = Callable[[str], object]
 
