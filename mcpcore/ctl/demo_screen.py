@@ -54,7 +54,8 @@ def draw(scene: Scene, width: int, height: int) -> Text:
     if width >= WIDE:
         room = height - 2
         chart_rows = max(2, min(10, room - len(picture) - 3))
-        beside = _events(scene.happenings, width - _LEFT - 6, len(picture))
+        rows = max(len(picture), room - chart_rows - 5)
+        beside = _events(scene.happenings, width - _LEFT - 6, rows)
         body = [_beside(left, right) for left, right in _padded(picture, beside)]
         body += [Text(), *_chart(scene, width - 4, chart_rows)]
     else:
@@ -100,21 +101,21 @@ def _network(scene: Scene) -> list[Text]:
     across, left, right = scene.links
     heads = [_node_head(node) for node in scene.nodes]
     facts = [_node_facts(node) for node in scene.nodes]
-    second = 50
+    second, below = 44, 22
     return [
         _at((2, heads[0]), (second, heads[1])),
-        _at((4, facts[0][0]), (28, _across(across, 20)), (second + 2, facts[1][0])),
+        _at((4, facts[0][0]), (28, _across(across, 14)), (second + 2, facts[1][0])),
         _at((4, facts[0][1]), (second + 2, facts[1][1])),
-        _at((14, _slope(left, "╲")), (60, _slope(right, "╱"))),
+        _at((12, _slope(left, "╲")), (54, _slope(right, "╱"))),
         _at(
-            (17, _slope(left, "╲")),
-            (20, _label(left)),
-            (50, _label(right)),
-            (57, _slope(right, "╱")),
+            (15, _slope(left, "╲")),
+            (18, _label(left)),
+            (44, _label(right)),
+            (51, _slope(right, "╱")),
         ),
-        _at((20, _slope(left, "╲")), (54, _slope(right, "╱"))),
-        _at((24, heads[2])),
-        _at((26, facts[2][0]), (50, facts[2][1])),
+        _at((18, _slope(left, "╲")), (48, _slope(right, "╱"))),
+        _at((below, heads[2])),
+        _at((below + 2, facts[2][0]), (below + 27, facts[2][1])),
     ]
 
 

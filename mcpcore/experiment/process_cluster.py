@@ -281,7 +281,8 @@ def free_ports(count: int) -> list[int]:
     """
     rng = random.SystemRandom()  # two experiments at the same time should not try the same ones
     found: list[int] = []
-    for port in rng.sample(range(_FIRST_PORT, _LAST_PORT + 1), 200 + 10 * count):
+    every = range(_FIRST_PORT, _LAST_PORT + 1)
+    for port in rng.sample(every, len(every)):
         if len(found) == count:
             break
         with socket.socket() as probe, suppress(OSError):
