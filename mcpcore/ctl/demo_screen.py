@@ -52,7 +52,7 @@ def draw(scene: Scene, width: int, height: int) -> Text:
     """
     picture = [*_network(scene), Text(), *_clients(scene)]
     if width >= WIDE:
-        room = height - 2
+        room = height - 3
         chart_rows = max(2, min(10, room - len(picture) - 3))
         rows = max(len(picture), room - chart_rows - 5)
         beside = _events(scene.happenings, width - _LEFT - 6, rows)
@@ -60,7 +60,7 @@ def draw(scene: Scene, width: int, height: int) -> Text:
         body += [Text(), *_chart(scene, width - 4, chart_rows)]
     else:
         body = [*picture, *_chart(scene, width - 4, 1)]
-        body += _events(scene.happenings, width - 4, max(3, height - 3 - len(body)))
+        body += _events(scene.happenings, width - 4, max(3, height - 4 - len(body)))
     lines = [*_head(scene, width), *body][:height]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
@@ -93,7 +93,7 @@ def _head(scene: Scene, width: int) -> list[Text]:
     done = round(inside * at_s / scene.total_s)
     bar = Text.assemble("  ", ("━" * done, "green"), ("─" * (inside - done), "dim"))
     bar = Text.assemble("  ", ("━" * done, "green"), ("─" * (inside - done), "dim"))
-    return [title, bar, Text(f"  {scene.windows}", "dim")]
+    return [title, bar, Text(f"  {scene.windows}", "dim"), Text()]
 
 
 def _network(scene: Scene) -> list[Text]:
@@ -249,7 +249,7 @@ def _at(*parts: tuple[int, Text]) -> Text:
 
 
 def _beside(left: Text, right: Text) -> Text:
-    line = left.copy()
+    line = Text().append_text(left)
     line.append(" " * max(2, _LEFT + 4 - line.cell_len))
     return line.append_text(right)
 

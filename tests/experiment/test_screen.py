@@ -87,6 +87,14 @@ def test_a_wide_terminal_shows_all_that_happened_and_a_taller_chart() -> None:
     assert whole.count("█") > "\n".join(lines(SCENE, 80, 24)).count("█")
 
 
+def test_what_stands_beside_a_dim_line_is_not_dimmed() -> None:
+    drawn = draw(SCENE, 200, 50)
+    start = drawn.plain.index("9: hangzhou")
+    assert not [
+        span for span in drawn.spans if span.start <= start < span.end and "dim" in str(span.style)
+    ]
+
+
 @settings(deadline=None)
 @given(st.integers(20, 250), st.integers(5, 80))
 def test_no_size_breaks_the_screen(width: int, height: int) -> None:
