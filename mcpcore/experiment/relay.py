@@ -45,8 +45,8 @@ class Pipe:
         self._window_bytes = window_bytes
         self._ended = ended
         self._queue: deque[tuple[float, bytes | _End]] = deque()
-        self._queued_bytes = 0
-        self._last_due_s = 0.0
+        self.queued_bytes = 0
+        """What was read and not yet written: under way, or held back."""
         self._not_before_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._sink_is_full = False
@@ -95,7 +95,7 @@ class Pipe:
             if isinstance(item, _End):
                 self._ended(self, item is _End.BROKEN)
                 continue
-            self._queued_bytes -= len(item)
+            self.queued_bytes -= len(item)
             self.link.bytes_delivered += len(item)
             if not sink.is_closing():  # else its owner hears in this turn that it is gone
                 sink.write(item)
@@ -107,22 +107,22 @@ class Pipe:
         if self._timer is not None:
             self._timer.cancel()
         self._queue.clear()
-        self._queued_bytes = 0
+        self.queued_bytes = 0
 
     def check(self) -> None:
         """What a pipe promises about itself."""
-        assert self._queued_bytes == sum(
+        assert self.queued_bytes == sum(
             len(item) for _, item in self._queue if isinstance(item, bytes)
         )
-        assert self._queued_bytes < self._window_bytes + _ONE_READ_BYTES, "memory is bounded"
+        assert self.queued_bytes < self._window_bytes + _ONE_READ_BYTES, "memory is bounded"
 
     def _push(self, item: bytes | _End, size_bytes: int) -> None:
         if self._over:
             return
         arrival_s = self.link.arrival_s(self._loop.time(), size_bytes)
-        self._last_due_s = max(self._last_due_s, arrival_s)  # jitter never reorders a stream
-        self._queue.append((self._last_due_s, item))
-        self._queued_bytes += size_bytes
+        # What jitter would let overtake waits behind what was sent before, as in TCP.
+        self._queue.append((arrival_s, item))
+        self.queued_bytes += size_bytes
         if self._timer is None:
             self.pump()
 
@@ -136,7 +136,7 @@ class Pipe:
         if source is None or source.is_closing():
             return
         held = self.link.is_cut and self.sink is not None
-        if held or self._queued_bytes >= self._window_bytes:
+        if held or self.queued_bytes >= self._window_bytes:
             source.pause_reading()
         else:
             source.resume_reading()

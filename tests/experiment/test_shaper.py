@@ -123,6 +123,18 @@ async def test_a_cut_holds_bytes_back_and_healing_lets_them_flow() -> None:
             assert await reader.readexactly(4) == b"held"
 
 
+async def test_a_cut_link_is_not_even_read_from() -> None:
+    """As with a cut cable: what a program sends meanwhile stays in its own kernel."""
+    async with network(LinkQuality()) as (shaper, address):
+        streams = await call(address)
+        await round_trip_s(streams)
+        shaper.isolate("there")
+        streams[1].write(bytes(100_000))
+        await asyncio.sleep(0.05)
+        (relay,) = shaper._relays
+        assert relay.pipes[0].queued_bytes == 0
+
+
 async def test_what_was_under_way_when_the_cut_came_arrives_one_delay_after_healing() -> None:
     async with network(LinkQuality(one_way_s=0.1)) as (shaper, address):
         reader, writer = streams = await call(address)
