@@ -209,8 +209,8 @@ def _of_nodes(rows: tuple[NodeRow, ...]) -> list[Problem]:
         if waiting_s > DISK_WAIT_MAX_S:
             text = f"the disk of {row.label} has not answered for {waiting_s:.1f} s"
             problems.append(Problem("disk", text, node=row.label))
-        clock = status["clock"]
-        if clock["state"] == "unsynchronised" and float(status["uptime_s"]) > CLOCK_GRACE_S:
+        clock = status.get("clock", {})  # a node of an older release tells nothing of it
+        if clock.get("state") == "unsynchronised" and float(status["uptime_s"]) > CLOCK_GRACE_S:
             reasons = "; ".join(clock["reasons"]) or "no reason is given"
             text = f"the clock of {row.label} is not synchronised: {reasons}"
             problems.append(Problem("clock", text, node=row.label))

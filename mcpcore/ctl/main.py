@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mcpcore import __version__
-from mcpcore.ctl import demo, keys, leading, status
+from mcpcore.ctl import clocks, keys, leading, status
 from mcpcore.ctl.root import Family, RootGroup
 
 app = typer.Typer(
@@ -55,8 +55,8 @@ def serve(
 
 keys.add_commands(app)
 app.command()(status.status)
+app.command()(clocks.clocks)
 app.command()(leading.transfer_leader)
-demo.add_commands(app)
 
 # Families of commands, each in a module of its own with an ``app``; new ones are named here.
 RootGroup.families = {
@@ -66,6 +66,11 @@ RootGroup.families = {
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),
+    "demo": Family(
+        "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
+    ),
+    "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }
 
 

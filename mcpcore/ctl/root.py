@@ -25,7 +25,7 @@ _NOT_OURS: Final = (typer.Exit, typer.Abort, BrokenPipeError)
 
 
 class Family(NamedTuple):
-    """Commands under one word, in a module that is loaded when one of them is run.
+    """Commands under one word (or one command), in a module that is loaded when it is run.
 
     Args:
         module: the module; its ``app`` is a ``typer.Typer``.
@@ -67,7 +67,9 @@ class RootGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         family = self.families.get(name or "")
         if family is not None:
-            command = typer.main.get_group(import_module(family.module).app)
+            app = import_module(family.module).app
+            alone = len(app.registered_commands) == 1 and app.registered_callback is None
+            command = typer.main.get_command(app) if alone else typer.main.get_group(app)
             command.name = name
         return name, command, rest
 

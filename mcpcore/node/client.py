@@ -136,7 +136,7 @@ class Client:
         """Have a command applied exactly once, however often it must be sent.
 
         Returns:
-            Its place in the log, and the state machine's result.
+            Its place in the log (of the copy that was applied), and the machine's result.
 
         Raises:
             Rejected: it was not applied and never will be.
@@ -154,7 +154,7 @@ class Client:
             answer = SessionAnswer.decode(applied.result)
             match answer.status:
                 case SessionStatus.APPLIED:
-                    return applied._replace(result=answer.result)
+                    return Applied(*answer.position, answer.result)
                 case SessionStatus.SESSION_EXPIRED:
                     self._sessions.pop(group, None)
                     if attempts.uncertain:

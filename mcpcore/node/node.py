@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +43,8 @@ from mcpcore.raft.types import Configuration
 logger = logging.getLogger("mcpcore.node")
 
 MAX_MESSAGES_PER_FRAME = 512
-"""So that a frame stays far below the largest one; entries are bounded by ``max_append_bytes``."""
+MAX_ENTRY_BYTES_PER_FRAME = 4 << 20
+"""So that a frame stays far below the largest one, however many groups catch up at once."""
 
 
 CLOCK_BEAT_S = 1.0
@@ -433,8 +434,8 @@ class Node:
         rows, self._rows = self._rows, {}
         for peer, batch in rows.items():
             droppable = self._droppable.pop(peer, False)
-            for start in range(0, len(batch), MAX_MESSAGES_PER_FRAME):
-                self._post(peer, batch[start : start + MAX_MESSAGES_PER_FRAME], droppable)
+            for part in _portions(batch):
+                self._post(peer, part, droppable)
 
     def _post(self, peer: str, rows: list[tuple[object, ...]], droppable: bool) -> None:
         if self._transport is None or self._timekeeper is None or self._stopping:
@@ -462,3 +463,19 @@ class Node:
             self.failure = error
             logger.error("node %s stops: %s", self.config.name, error)
             self._stop_task = asyncio.get_running_loop().create_task(self.stop())
+
+
+def _portions(rows: list[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
+    """The rows in order, in portions that fit a frame each; a large row has one to itself."""
+    portion: list[tuple[object, ...]] = []
+    size = 0
+    for row in rows:
+        weight = sum(len(field) for field in row if isinstance(field, bytes))
+        full = size + weight > MAX_ENTRY_BYTES_PER_FRAME or len(portion) >= MAX_MESSAGES_PER_FRAME
+        if portion and full:
+            yield portion
+            portion, size = [], 0
+        portion.append(row)
+        size += weight
+    if portion:
+        yield portion

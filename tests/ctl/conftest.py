@@ -16,7 +16,7 @@ def _no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A cluster that runs; whoever ends a node of it starts it again."""
     town = Town(tmp_path_factory.mktemp("town"))

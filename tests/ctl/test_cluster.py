@@ -169,6 +169,17 @@ def test_status_shows_all_nodes_and_says_that_all_is_well(town):
     assert f"cluster demo: all 3 nodes answer; {leader(town)} leads main in term" in said
 
 
+def test_clocks_shows_every_nodes_clock_against_the_clusters_time(town):
+    told = run("clocks", "-c", str(town.client))
+    assert told.exit_code == 0, told.output
+    for name in NAMES:
+        assert f"{name} " in told.output
+    assert told.output.count("synchronised") == len(NAMES)
+    for clock in json.loads(run("clocks", "-o", "json", "-c", str(town.client)).stdout):
+        own = next(row for row in clock["view"] if row["node"] == clock["node"])
+        assert own["uncertainty_ns"] < 250_000_000
+
+
 def test_status_as_json_tells_every_fact_of_the_table(town):
     town.wait_until_well()
     told = json.loads(run("status", "-o", "json", "-c", str(town.client)).stdout)

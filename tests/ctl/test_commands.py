@@ -12,7 +12,7 @@ from mcpcore import errors
 from mcpcore.ctl import keys
 from mcpcore.ctl.exits import ExitCode, exit_code, one_line
 from mcpcore.ctl.main import app
-from mcpcore.ctl.root import RootGroup
+from mcpcore.ctl.root import Family, RootGroup
 from mcpcore.node.certificates import Authority, write_pairs
 from mcpcore.node.group import Consistency
 from mcpcore.node.identity import CertifiedRole
@@ -35,7 +35,19 @@ def test_every_family_of_commands_loads_when_it_is_asked_for(family):
     told = run(family, "--help")
 
     assert told.exit_code == 0, told.output
-    assert "Commands" in told.stdout
+    assert f"Usage: mcpctl {family} " in told.stdout
+
+
+def test_an_app_of_one_command_is_that_command(monkeypatch):
+    alone = {"check": Family("mcpcore.ctl.check", "Judge a history.")}
+    monkeypatch.setattr(RootGroup, "families", alone)
+
+    listed = run("--help").stdout
+    told = run("check", "--help")
+
+    assert "Judge a history." in listed
+    assert told.exit_code == 0, told.output
+    assert "mcpctl check [OPTIONS]" in told.stdout
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *RootGroup.families])

@@ -197,6 +197,20 @@ def test_a_clock_that_is_not_synchronised_is_a_problem_once_the_node_has_settled
     ]
 
 
+def test_a_node_of_an_older_release_that_tells_nothing_of_its_clock_is_no_problem():
+    old = account("b", main=replica())
+    assert old.status is not None
+    status = {key: told for key, told in old.status.items() if key not in ("clock", "log_bytes")}
+
+    health = judge(
+        [account("a", main=replica("leader")), Account(old.endpoint, "b", status),
+         account("c", main=replica())]
+    )  # fmt: skip
+
+    assert health.problems == ()
+    render("demo", health, 200)
+
+
 def test_a_node_at_another_nodes_endpoint_is_a_problem():
     moved = Account("10.0.0.2:7000", "c", account("b", main=replica()).status)
 

@@ -349,3 +349,18 @@ async def test_a_client_that_was_closed_says_nothing_more_when_closed_again(tmp_
         await client.close()
         await asyncio.sleep(0.1)
         assert cluster.group(await cluster.leader()).raft.state.log.last_index == before
+
+
+async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_path: Path) -> None:
+    """All of it at once would not fit one frame."""
+    groups = tuple(f"g{number}" for number in range(6))
+    async with LocalCluster(tmp_path, groups=groups) as cluster, cluster.client() as client:
+        leader = await cluster.leader("g0")
+        gone = next(name for name in cluster.addresses if name != leader)
+        await cluster.nodes[gone].stop()
+        value = b"v" * (900 << 10)
+        for number in range(8):
+            await asyncio.gather(*(kv(client, g).put(f"k{number}", value) for g in groups))
+        await cluster.start(gone)
+        for group in groups:
+            await cluster.agree(group)
