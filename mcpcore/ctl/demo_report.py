@@ -36,7 +36,7 @@ def _parts(result: Result) -> list[RenderableType]:
         Text("What clients were told, against what three replicas hold", "bold"),
         _promises(result),
         Text(),
-        Text("What each fault cost: the longest time without an acknowledged write", "bold"),
+        Text("What losing the leader cost: the longest time without an acknowledged write", "bold"),
         _faults(result),
         Text(),
         Text("Replicas", "bold"),
@@ -82,7 +82,7 @@ def _others(result: Result) -> str:
 
 def _faults(result: Result) -> Table:
     table = _table()
-    for heading in ("", "all clients", "clients there", "the fault took effect:"):
+    for heading in ("", "all clients", "clients there", "proof of the fault"):
         justify = "right" if "clients" in heading else "left"
         table.add_column(Text(heading, "dim"), justify=justify)  # type: ignore[arg-type]
     table.add_row("nothing broken yet", f"{result.quiet_silence_s:.2f} s", "", "")

@@ -202,7 +202,7 @@ class ThreeClouds:
         loop = asyncio.get_running_loop()
         victim = await self._cluster.leader()
         node = self._cluster.nodes[victim]
-        strike = _Strike(f"{victim} (leader) killed", victim, loop.time())
+        strike = _Strike(f"{victim} killed", victim, loop.time())
         self._phase = f"{victim} is dead"
         self._say(f"SIGKILL for {victim}, the leader (process {node.pid})", Mood.HARM, "kill")
         await node.kill()
@@ -222,7 +222,7 @@ class ThreeClouds:
         loop = asyncio.get_running_loop()
         cluster, shaper = self._cluster, self._cluster.shaper
         victim = await cluster.leader()
-        strike = _Strike(f"{victim} (leader) cut off", victim, loop.time())
+        strike = _Strike(f"{victim} cut off", victim, loop.time())
         self._phase = f"{victim} is cut off"
         self._say(f"{victim}, the leader, is cut off from everybody, both ways", Mood.HARM, "cut")
         before = [link.bytes_delivered for link in shaper.around(victim)]
