@@ -140,7 +140,10 @@ def both_ways(
     qualities: Mapping[tuple[str, str], LinkQuality],
 ) -> dict[tuple[str, str], LinkQuality]:
     """The same quality in either direction, unless the other direction is given, too."""
-    return {(b, a): quality for (a, b), quality in qualities.items()} | dict(qualities)
+    every = dict(qualities)
+    for (a, b), quality in qualities.items():
+        every.setdefault((b, a), quality)
+    return every
 
 
 THREE_CLOUDS: Final[Mapping[tuple[str, str], LinkQuality]] = both_ways(

@@ -36,13 +36,6 @@ class Shaper:
         seed: jitter is drawn from it, for each link apart, so that a link's delays do not depend
             on what other links carry.
         window_bytes: see ``WINDOW_BYTES``.
-
-    Example:
-        >>> quality = LinkQuality(one_way_s=0.035)
-        >>> shaper = Shaper({("here", "there"): quality, ("there", "here"): quality})
-        >>> shaper.isolate("there")
-        >>> [str(link) for link in shaper.links]
-        ['here -> there (cut)', 'there -> here (cut)']
     """
 
     def __init__(
