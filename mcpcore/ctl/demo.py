@@ -74,7 +74,8 @@ async def _watch(experiment: ThreeClouds, console: Console) -> Result:
     loop, ours = asyncio.get_running_loop(), asyncio.current_task()
     assert ours is not None
     loop.add_signal_handler(signal.SIGTERM, ours.cancel)
-    show = _show_live if console.is_terminal else _show_plain
+    alive = console.is_terminal and not console.is_dumb_terminal
+    show = _show_live if alive else _show_plain
     showing = loop.create_task(show(experiment, console))
     try:
         return await experiment.run()

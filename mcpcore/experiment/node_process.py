@@ -17,31 +17,10 @@ from pathlib import Path
 from typing import Final
 
 import mcpcore
-from mcpcore.errors import CoordinationError
+from mcpcore.errors import NodeDied
 
 _LEASH: Final = str(Path(__file__).with_name("leash.py"))
 _LAST_LINES: Final = 5
-
-
-class NodeDied(CoordinationError):
-    """A node's process ended when nobody had asked it to.
-
-    Args:
-        node: its name.
-        status: its exit status, negative for a signal.
-        last_words: the end of its log.
-        log: the file of its log.
-    """
-
-    def __init__(self, node: str, status: int, last_words: str, log: Path) -> None:
-        self.node = node
-        self.status = status
-        self.last_words = last_words
-        self.log = log
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        super().__init__(
-            f"node {node} ended {how}; its log ({log}) ends: {last_words or '(empty)'}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +138,7 @@ class NodeProcess:
         if not self.is_running and self.lives:
             status = self.lives[-1].status
             assert status is not None
-            raise NodeDied(self.name, status, self.last_words(), self.log)
+            raise NodeDied(self.name, status, self.last_words(), str(self.log))
 
     def last_words(self) -> str:
         """The last lines of its log, as one line."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, NotReady
 from mcpcore.experiment.links import LinkQuality
 from mcpcore.experiment.node_process import NodeProcess
 from mcpcore.experiment.shaper import Shaper
@@ -119,10 +119,10 @@ class ProcessCluster:
 
         Raises:
             NodeDied: it ended instead.
-            TimeoutError: it did neither.
+            NotReady: it did neither.
         """
         node = self.nodes[name]
-        async with asyncio.timeout(timeout_s):
+        async with self._in_time(f"node {name} gave no answer", timeout_s):
             while True:
                 node.expect_running()
                 if isinstance(await self.status(name), dict):
@@ -133,9 +133,9 @@ class ProcessCluster:
         """The node that a majority of all nodes takes for the leader, once there is one.
 
         Raises:
-            TimeoutError: there is none.
+            NotReady: there is none.
         """
-        async with asyncio.timeout(timeout_s):
+        async with self._in_time("no majority agreed on a leader", timeout_s):
             while True:
                 statuses = await self.statuses()
                 named: dict[tuple[int, str], int] = {}
@@ -200,6 +200,14 @@ class ProcessCluster:
         return "experiment"
 
     # --- inside ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _in_time(self, what: str, timeout_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError:
+            raise NotReady(what, timeout_s, str(self.directory / "logs")) from None
 
     async def _prepare(self) -> None:
         names = self.plan.nodes

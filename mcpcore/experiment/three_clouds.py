@@ -150,7 +150,7 @@ class ThreeClouds:
 
         Raises:
             NodeDied: a node ended by itself.
-            TimeoutError: the cluster did not come up.
+            NotReady: the cluster did not come up, or no leader was found.
         """
         loop = asyncio.get_running_loop()
         started_s = self._began_s = loop.time()

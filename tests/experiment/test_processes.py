@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, NodeDied, NotReady
 from mcpcore.experiment.links import LinkQuality, both_ways
-from mcpcore.experiment.node_process import NodeDied, NodeProcess
+from mcpcore.experiment.node_process import NodeProcess
 from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster, free_ports
 from mcpcore.experiment.replicas import settled_replicas
 from mcpcore.node.config_file import load_node_config
@@ -60,7 +60,7 @@ async def test_a_cluster_of_processes_lives_through_a_kill_a_pause_and_a_cut(
         await node.kill()
         assert node.lives[-1].status == -signal.SIGKILL
         with pytest.raises(
-            NodeDied, match=f"node {follower} ended by SIGKILL; its log .* leads term"
+            NodeDied, match=f"node {follower} ended by signal 9; its log .* leads term"
         ):
             node.expect_running()
         assert isinstance(await cluster.status(follower), Exception)
@@ -87,6 +87,15 @@ async def test_a_cluster_of_processes_lives_through_a_kill_a_pause_and_a_cut(
     for name in PLAN.nodes:
         assert load_node_config(tmp_path / f"{name}.toml").config.name == name
         assert "SIGTERM" in (tmp_path / "logs" / f"{name}.log").read_text(), "stopped in order"
+
+
+async def test_waiting_for_a_leader_has_an_end_and_a_reason(tmp_path: Path) -> None:
+    async with ProcessCluster(ClusterPlan(nodes=("a", "b")), tmp_path) as cluster:
+        await cluster.leader()
+        await cluster.nodes["b"].kill()
+        await asyncio.sleep(3.5)
+        with pytest.raises(NotReady, match=r"no majority agreed on a leader within 0\.5 s.*logs"):
+            await cluster.leader(timeout_s=0.5)
 
 
 async def test_a_node_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
