@@ -103,7 +103,7 @@ async def _show_live(experiment: ThreeClouds, console: Console) -> None:
 async def _show_plain(experiment: ThreeClouds, console: Console) -> None:
     """Print what happens, line by line, and the clients' figures now and then."""
     scene = experiment.scene()
-    console.print(f"{scene.phase}; {scene.windows}", highlight=False)
+    console.print(f"{scene.phase}; {scene.windows}", highlight=False, soft_wrap=True)
     told, due_s = 0, 0.0
     try:
         while True:
