@@ -466,6 +466,49 @@ class NondeterminismFound(CoordinationError):
         super().__init__(f"two runs of the same seed differ; {difference}")
 
 
+# --- Experiments --------------------------------------------------------------------------------
+
+
+class NodeDied(CoordinationError):
+    """A node's process ended when nobody had asked it to.
+
+    Args:
+        node: its name.
+        status: its exit status, negative for a signal.
+        last_words: the end of its log.
+        log: the file of its log.
+    """
+
+    def __init__(self, node: str, status: int, last_words: str, log: str) -> None:
+        self.node = node
+        self.status = status
+        self.last_words = last_words
+        self.log = log
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        super().__init__(
+            f"node {node} ended {how}; its log ({log}) ends: {last_words or '(empty)'}"
+        )
+
+
+class NotReady(CoordinationError):
+    """A cluster of processes was not where an experiment needs it in time.
+
+    Args:
+        what: what was waited for.
+        timeout_s: for how long.
+        logs: the directory of the nodes' logs.
+    """
+
+    def __init__(self, what: str, timeout_s: float, logs: str) -> None:
+        self.what = what
+        self.timeout_s = timeout_s
+        self.logs = logs
+        super().__init__(
+            f"{what} within {timeout_s:g} s. Is this machine very busy? The nodes' logs are in "
+            f"{logs}"
+        )
+
+
 def _rebuild(
     kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
 ) -> CoordinationError:

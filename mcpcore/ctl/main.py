@@ -66,6 +66,9 @@ RootGroup.families = {
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),
+    "demo": Family(
+        "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
+    ),
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }

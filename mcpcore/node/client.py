@@ -116,8 +116,12 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End the sessions, if the cluster can be reached quickly, and hang up."""
-        for group, sequences in self._sessions.items():
+        """End the sessions, if the cluster can be reached quickly, and hang up.
+
+        Twice is harmless.
+        """
+        sessions, self._sessions = self._sessions, {}
+        for group, sequences in sessions.items():
             with suppress(CoordinationError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     data = close_session(sequences.session)

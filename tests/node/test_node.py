@@ -339,6 +339,18 @@ async def test_futures_of_a_stopping_node_end_with_what_is_known(tmp_path: Path)
             group.propose(b"late")
 
 
+async def test_a_client_that_was_closed_says_nothing_more_when_closed_again(tmp_path: Path) -> None:
+    async with LocalCluster(tmp_path) as cluster:
+        client = cluster.client()
+        await kv(client).put("k", "v")
+        await client.close()
+        await cluster.agree()
+        before = cluster.group(await cluster.leader()).raft.state.log.last_index
+        await client.close()
+        await asyncio.sleep(0.1)
+        assert cluster.group(await cluster.leader()).raft.state.log.last_index == before
+
+
 async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_path: Path) -> None:
     """All of it at once would not fit one frame."""
     groups = tuple(f"g{number}" for number in range(6))
