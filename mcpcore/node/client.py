@@ -293,9 +293,7 @@ class Client:
                 await sequences.room()
                 return sequences
         except TimeoutError:
-            raise Attempts().give_up(
-                group, "commands under way left no room for this one"
-            ) from None
+            raise Attempts().give_up(group, "too many commands are under way") from None
 
     async def _open_session(self, group: str, deadline: float) -> Sequences:
         # Twice registered is harmless: the first one is never used and expires.
