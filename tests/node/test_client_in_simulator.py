@@ -26,6 +26,8 @@ from tests.node.test_node_in_simulator import SURVIVABLE
 
 CALM_S = 2.5
 FAULTS_S = 9.0
+LINKS = ("one_way", "isolate", "partition", "flapping", "reset")
+"""Between clients and nodes too: a command arrives, and its answer does not."""
 
 
 class Counter:
@@ -83,8 +85,11 @@ def live_through(seed: int) -> None:
         cluster = SimulatedCluster(world, drift_ppm=200.0)
         clients = [Counter(cluster, f"client-{number}") for number in range(2)]
         world.run(CALM_S)
-        drawn = random_schedule(seed, NAMES, duration_s=FAULTS_S, count=6, kinds=SURVIVABLE)
-        world.apply(Schedule(tuple(replace(f, at_s=f.at_s + CALM_S) for f in drawn.faults)))
+        everybody = (*NAMES, *(client.name for client in clients))
+        at_nodes = random_schedule(seed, NAMES, duration_s=FAULTS_S, count=4, kinds=SURVIVABLE)
+        on_links = random_schedule(-seed, everybody, duration_s=FAULTS_S, count=6, kinds=LINKS)
+        faults = (*at_nodes.faults, *on_links.faults)
+        world.apply(Schedule(tuple(replace(f, at_s=f.at_s + CALM_S) for f in faults)))
         world.run(FAULTS_S)
         world.heal()
         for host in cluster.hosts.values():
