@@ -157,25 +157,32 @@ class Node:
             self._wake(group)
 
     async def stop(self) -> None:
-        """Stop taking part, finish what is on its way to the disk, and let go of everything."""
-        if self._stopping:
-            await self.stopped.wait()
-            return
-        self._stopping = True
-        for group in self._groups.values():
-            group.close()
-        self._service.close()
-        if self._beating is not None:
-            self._beating.cancel()
+        """Stop taking part, finish what is on its way to the disk, and let go of everything.
+
+        Who is cancelled while waiting here stops waiting; the node goes on stopping.
+        """
+        await asyncio.shield(self._begin_to_stop())
+
+    def _begin_to_stop(self) -> asyncio.Task[None]:
+        if self._stop_task is None:
+            self._stopping = True
+            for group in self._groups.values():
+                group.close()
+            self._service.close()
+            if self._beating is not None:
+                self._beating.cancel()
+            stopping = self._let_go()
+            self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
+        return self._stop_task
+
+    async def _let_go(self) -> None:
         try:
-            try:
-                if self._timekeeper is not None:
-                    await self._timekeeper.stop()
-                if self._transport is not None:
-                    await self._transport.close()
-            finally:  # also when whoever stops us loses patience: the log must be sealed
-                if self._device is not None:
-                    await self._device.close()
+            if self._timekeeper is not None:
+                await self._timekeeper.stop()
+            if self._transport is not None:
+                await self._transport.close()
+            if self._device is not None:
+                await self._device.close()
         except CoordinationError as error:
             self.failure = self.failure or error
             logger.error("node %s: while stopping: %s", self.config.name, error)
@@ -400,4 +407,4 @@ class Node:
         if self.failure is None and not self._stopping:
             self.failure = error
             logger.error("node %s stops: %s", self.config.name, error)
-            self._stop_task = asyncio.get_running_loop().create_task(self.stop())
+            self._begin_to_stop()
