@@ -145,11 +145,16 @@ class HybridClock:
             ahead_ns = (t >> COUNTER_BITS) - wall
             if ahead_ns > max_offset_ns or remote < 0 or counter_step < 1 or floor_ns < 0:
                 raise refuse(remote, peer, floor_ns, counter_step, ahead_ns)
-            return Timestamp(advance(max(t, issued() + counter_step), wall))
+            latest = physical << 32
+            if counted > latest:
+                latest = counted
+            latest += counter_step
+            return Timestamp(advance(t if t > latest else latest, wall))
 
         def advance(t: int, wall: int) -> int:
             nonlocal physical, counted
-            t = max(t, wall << 32)
+            if wall << 32 > t:
+                t = wall << 32
             if t > top:
                 raise ClockCeilingReached(t >> COUNTER_BITS, top_ns)
             physical, counted = t >> COUNTER_BITS, t

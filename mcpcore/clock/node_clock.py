@@ -33,6 +33,9 @@ from mcpcore.clock.steady import SteadyClock, SystemClockJumped, WallWatch
 from mcpcore.clock.timestamp import TIMESTAMP_MAX, Timestamp
 from mcpcore.errors import InvalidInput
 
+PAIRING_ATTEMPTS = 4
+"""How often both clocks are read to catch them at one moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
@@ -94,7 +97,7 @@ class NodeClock:
         self._monotonic_ns = monotonic_ns
         self._members = frozenset((node, *peers))
         self._estimators = {peer: self._estimator(peer) for peer in sorted(peers)}
-        wall, monotonic = wall_ns(), monotonic_ns()
+        wall, monotonic, _ = self._paired()
         steady = SteadyClock(
             wall,
             monotonic,
@@ -107,7 +110,7 @@ class NodeClock:
         self._peer_stepped_ns: int | None = None
         self._heard_ns: dict[str, int] = {}
         self.plan: Plan = self.compensation.plan(
-            self._link_evidence(self.agreement(monotonic), monotonic)
+            self._link_evidence({}, self._agreement_of({}), monotonic)
         )
         self.hlc = HybridClock(
             steady.source(monotonic_ns),
@@ -141,8 +144,9 @@ class NodeClock:
         if isinstance(event, WindowRestarted):
             self._peer_stepped_ns = now
         self._heard_ns[peer] = max(self._heard_ns.get(peer, 0), exchange.t4_ns)
-        found = self.agreement(now)
-        self.plan = self.compensation.plan(self._link_evidence(found, now))
+        estimates = self.estimates(now)
+        found = self._agreement_of(estimates)
+        self.plan = self.compensation.plan(self._link_evidence(estimates, found, now))
         if self.plan.steer:
             assert isinstance(found, Agreement), "no plan steers without a majority"
             self._steady.steer(now, found.offset_ns, found.skew_ppm)
@@ -170,7 +174,29 @@ class NodeClock:
 
     def watch(self) -> SystemClockJumped | None:
         """Look at the system clock; the event if it jumped since the last look."""
-        return self._watch.look(self._wall_ns(), self._monotonic_ns())
+        wall, monotonic, apart = self._paired()
+        # Readings that a stalled process took far apart prove nothing; the next look will do.
+        if apart > self.settings.jump_ns // 2:
+            return None
+        return self._watch.look(wall, monotonic)
+
+    def _paired(self) -> tuple[int, int, int]:
+        """System and monotonic clock at one moment, and how far apart in time they were read.
+
+        A process may be stalled between two readings, which would look like a jump; so the closest
+        of a few attempts counts.
+        """
+        closest: tuple[int, int, int] | None = None
+        for _ in range(PAIRING_ATTEMPTS):
+            before = self._monotonic_ns()
+            wall = self._wall_ns()
+            after = self._monotonic_ns()
+            if closest is None or after - before < closest[2]:
+                closest = (wall, after, after - before)
+            if after - before <= self.settings.jump_ns // 8:
+                break
+        assert closest is not None
+        return closest
 
     def _known(self, peer: str) -> OffsetEstimator:
         estimator = self._estimators.get(peer)
@@ -240,10 +266,13 @@ class NodeClock:
 
     def agreement(self, monotonic_ns: int | None = None) -> Agreement | NoAgreement:
         """What the cluster's time is against our steady time."""
+        return self._agreement_of(self.estimates(monotonic_ns))
+
+    def _agreement_of(self, estimates: dict[str, OffsetEstimate]) -> Agreement | NoAgreement:
         return agree(
             self.node,
             self._members,
-            self.estimates(monotonic_ns),
+            estimates,
             source_error_ns=self.settings.source_error_ns,
         )
 
@@ -269,8 +298,8 @@ class NodeClock:
     def view(self) -> tuple[ClockRow, ...]:
         """Every member's clock as seen from here, sorted by name."""
         now = self._monotonic_ns()
-        found = self.agreement(now)
         estimates = self.estimates(now)
+        found = self._agreement_of(estimates)
         members = sorted(self._members)
         return tuple(self._row(node, found, estimates.get(node), now) for node in members)
 
@@ -322,13 +351,18 @@ class NodeClock:
             return None
         return max(0, self._steady.steady_ns(monotonic_ns) - heard[needed - 1])
 
-    def _link_evidence(self, found: Agreement | NoAgreement, monotonic_ns: int) -> LinkEvidence:
+    def _link_evidence(
+        self,
+        estimates: dict[str, OffsetEstimate],
+        found: Agreement | NoAgreement,
+        monotonic_ns: int,
+    ) -> LinkEvidence:
         radius = None if isinstance(found, NoAgreement) else found.bounds.radius_ns
         jump = self._watch.last
         stepped = [self._peer_stepped_ns, jump.at_ns if jump else None]
         ago = [monotonic_ns - at for at in stepped if at is not None]
         return LinkEvidence(
-            estimates=tuple(self.estimates(monotonic_ns).values()),
+            estimates=tuple(estimates.values()),
             majority=radius is not None,
             radius_ns=radius,
             jumped_ago_ns=min(ago, default=None),

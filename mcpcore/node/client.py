@@ -135,8 +135,7 @@ class Client:
         self._closed = True
         sessions, self._sessions = self._sessions, {}
         await asyncio.gather(*(self._end_session(*each) for each in sessions.items()))
-        for endpoint in self._endpoints:
-            endpoint.close()
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
 
     # --- what a program uses ----------------------------------------------------------------
 
@@ -146,7 +145,7 @@ class Client:
         """Have a command applied exactly once, however often it must be sent.
 
         Returns:
-            Its place in the log, and the state machine's result.
+            Its place in the log (of the copy that was applied), and the machine's result.
 
         Raises:
             Rejected: it was not applied and never will be.
@@ -169,7 +168,7 @@ class Client:
             answer = _session_answer(group, applied)
             match answer.status:
                 case SessionStatus.APPLIED:
-                    return applied._replace(result=answer.result)
+                    return Applied(*answer.position, answer.result)
                 case SessionStatus.SESSION_EXPIRED:
                     if self._sessions.get(group) is sequences:  # else somebody has a new one
                         del self._sessions[group]

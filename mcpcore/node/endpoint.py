@@ -36,6 +36,7 @@ class Endpoint:
         self._role = role
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
+        self._streams: set[Connection] = set()
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._watches: dict[int, EventBuffer] = {}
@@ -95,13 +96,19 @@ class Endpoint:
             raise
         return lambda: self._unwatch(connection, number)
 
-    def close(self) -> None:
-        """Hang up, for good. Whoever waits for an answer gets ``ConnectionLost``."""
+    async def close(self) -> None:
+        """Hang up for good, and return once the loop has let go of every byte stream there was: a
+        program may end now, and nothing is left open. The connections' own linger bounds the wait.
+        Whoever waits for an answer gets ``ConnectionLost``.
+        """
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait([self._connecting])
         if self._connection is not None:
             self._connection.close()  # which calls `_lost`
+        if self._streams:
+            await asyncio.wait([stream.gone for stream in self._streams])
 
     def _next(self) -> int:
         self._number += 1
@@ -135,6 +142,7 @@ class Endpoint:
             name=self._name,
             role=self._role,
             on_frame=self._on_frame,
+            registry=self._streams,
         )
         connection.on_close = lambda why: self._lost(connection, why)
         self._connection = connection

@@ -144,11 +144,11 @@ class ReplicatedState:
         A COMMAND entry gives the machine's own result. A SESSION entry gives an encoded
         ``SessionAnswer``. Other kinds do not concern the machine and give no bytes.
         """
-        _, index, kind, data = entry
+        term, index, kind, data = entry
         if kind == _COMMAND:
             return self.machine.apply(index, data)
         if kind == _SESSION:
-            return self.sessions.apply(index, data, self.machine.apply)
+            return self.sessions.apply(index, data, self.machine.apply, term)
         return b""
 
     def snapshot(self) -> Iterator[bytes]:

@@ -249,6 +249,7 @@ class Node:
             "incarnation": device.identity.incarnation,
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
+            "log_bytes": self._log_bytes(),
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
@@ -363,6 +364,23 @@ class Node:
             failed=self._fail,
             clock_health=timekeeper.health,
         )
+
+    def _log_bytes(self) -> int | None:
+        """What the log takes on the disk; None if the disk does not say. A status is wanted most
+        when something is wrong, so it must not fail for the want of a file descriptor.
+        """
+        assert self._disk is not None
+        total = 0
+        try:
+            for name in self._disk.list_dir(self.config.data):
+                if name.endswith(".log"):
+                    file = self._disk.open(f"{self.config.data}/{name}")
+                    total += file.size()
+                    file.close()
+        except OSError as error:
+            logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
+            return None
+        return total
 
     def _wake(self, group: Group) -> None:
         self._due[group] = None

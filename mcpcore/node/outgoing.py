@@ -14,6 +14,9 @@ from mcpcore.raft.messages import Append, Heartbeat, HeartbeatReply, Message
 MESSAGES_PER_FRAME = 512
 """So that no single frame holds up the other side's loop for long."""
 
+BYTES_PER_FRAME = 4 << 20
+"""For the same reason; one message may be longer."""
+
 MESSAGE_BYTES = 256
 """What a message takes at most beside its entries: a group's name and ten numbers."""
 
@@ -25,13 +28,14 @@ class Outgoing:
     """Messages for one peer, in order.
 
     Args:
-        frame_bytes: the longest frame. A message longer than that has a frame of its own.
+        frame_bytes: the longest frame that can be sent. A message that exceeds what a frame should
+            hold has one of its own.
     """
 
     __slots__ = ("_frames", "_room")
 
     def __init__(self, frame_bytes: int) -> None:
-        self._room = frame_bytes - FRAME_BYTES
+        self._room = min(frame_bytes, BYTES_PER_FRAME) - FRAME_BYTES
         self._frames: list[_Frame] = []
 
     def add(self, group: str, message: Message) -> None:

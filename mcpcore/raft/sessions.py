@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from mcpcore.errors import InvalidInput
-from mcpcore.raft.types import MAX_UINT
+from mcpcore.raft.types import MAX_UINT, LogPosition
 
 _REGISTER: Final = 0
 _CLOSE: Final = 1
@@ -40,6 +40,7 @@ _CLOSE_HEAD: Final = struct.Struct(">BQ")
 _COMMAND_HEAD: Final = struct.Struct(">BQQQ")
 _COMMAND_SIZE: Final = _COMMAND_HEAD.size
 _ID: Final = struct.Struct(">Q")
+_APPLIED_HEAD: Final = struct.Struct(">BQQ")
 
 
 class SessionStatus(IntEnum):
@@ -67,6 +68,8 @@ class SessionAnswer(NamedTuple):
     """The machine's result if ``APPLIED``, else empty."""
     session: int = 0
     """The new session's id if ``REGISTERED``, else 0."""
+    position: LogPosition = LogPosition(0, 0)
+    """Of the copy that was applied, if ``APPLIED``: a retry's own entry changed nothing."""
 
     @classmethod
     def decode(cls, data: bytes) -> SessionAnswer:
@@ -79,7 +82,10 @@ class SessionAnswer(NamedTuple):
             raise InvalidInput(f"not an answer to a session entry: {data[:16]!r}")
         status = SessionStatus(data[0])
         if status is SessionStatus.APPLIED:
-            return cls(status, result=data[1:])
+            if len(data) < _APPLIED_HEAD.size:
+                raise InvalidInput(f"an applied command has a position, not {len(data)} bytes")
+            _, term, index = _APPLIED_HEAD.unpack_from(data)
+            return cls(status, data[_APPLIED_HEAD.size :], position=LogPosition(term, index))
         if status is SessionStatus.REGISTERED:
             if len(data) != 1 + _ID.size:
                 raise InvalidInput(f"a session id has 8 bytes, not {len(data) - 1}")
@@ -89,7 +95,6 @@ class SessionAnswer(NamedTuple):
         return cls(status)
 
 
-_APPLIED: Final = bytes([SessionStatus.APPLIED])
 _REGISTERED: Final = bytes([SessionStatus.REGISTERED])
 _CLOSED: Final = bytes([SessionStatus.CLOSED])
 _EXPIRED: Final = bytes([SessionStatus.SESSION_EXPIRED])
@@ -220,16 +225,19 @@ class SessionTable:
     def __contains__(self, session: object) -> bool:
         return session in self._sessions
 
-    def apply(self, index: int, data: bytes, apply: Callable[[int, bytes], bytes]) -> bytes:
+    def apply(
+        self, index: int, data: bytes, apply: Callable[[int, bytes], bytes], term: int = 0
+    ) -> bytes:
         """Apply one committed SESSION entry and return the encoded answer. Never raises.
 
         Args:
             index: the entry's log index, above that of every entry before.
             data: the entry's bytes, believed in nothing.
             apply: the machine: called with the index and the command, at most once.
+            term: the entry's term, which the answer repeats.
         """
         if len(data) >= _COMMAND_SIZE and data[0] == _COMMAND:
-            answer = self._apply_command(index, data, apply)
+            answer = self._apply_command(index, data, apply, term)
         elif data == _REGISTER_BYTES:
             answer = self._register(index)
         elif len(data) == _CLOSE_HEAD.size and data[0] == _CLOSE:
@@ -249,7 +257,7 @@ class SessionTable:
         return _REGISTERED + _ID.pack(index)
 
     def _apply_command(
-        self, index: int, data: bytes, apply: Callable[[int, bytes], bytes]
+        self, index: int, data: bytes, apply: Callable[[int, bytes], bytes], term: int
     ) -> bytes:
         _, session_id, sequence, acknowledged_below = _COMMAND_HEAD.unpack_from(data)
         if not acknowledged_below <= sequence <= MAX_UINT:
@@ -267,7 +275,8 @@ class SessionTable:
         if sequence in session.answers:
             kept = session.answers[sequence]
             return _NOT_KEPT if kept is None else kept
-        answer = _APPLIED + apply(index, data[_COMMAND_SIZE:])
+        head = _APPLIED_HEAD.pack(SessionStatus.APPLIED, term, index)
+        answer = head + apply(index, data[_COMMAND_SIZE:])
         session.keep(sequence, answer, self._limits.answer_bytes)
         return answer
 

@@ -345,6 +345,27 @@ def test_a_frozen_system_clock_stops_nothing():
     cluster.check_order()
 
 
+@pytest.mark.parametrize("stalls", [1, 3, 100])
+def test_a_process_that_stalls_between_two_readings_has_seen_no_jump(stalls):
+    cluster = Cluster(0)
+    host, clock = cluster.hosts["a"], cluster.clocks["a"]
+    read, left = host.wall_ns, [stalls]
+
+    def stalling():
+        wall = read()
+        if left[0]:
+            left[0] -= 1
+            cluster.true_ns += 2 * S  # preempted, right after the reading
+        return wall
+
+    clock._wall_ns = stalling
+    while left[0]:
+        assert clock.watch() is None
+    assert clock.watch() is None
+    host.wall_off_ns += S
+    assert clock.watch().by_ns == S, "and a real one is still seen"
+
+
 # --- silence ------------------------------------------------------------------------------------
 
 
@@ -369,6 +390,31 @@ def test_cut_off_a_node_goes_to_holdover_and_then_gives_up_its_claims():
 
     assert radii == sorted(radii)
     assert health.state is ClockState.UNSYNCHRONISED
+
+
+def test_one_peer_that_still_answers_is_no_majority():
+    cluster = Cluster(0, 0, 0, 0, 0)
+    cluster.run(20)
+    cluster.cut = set("cde")
+    cluster.run(40)
+
+    health = cluster.clocks["a"].health()
+
+    assert health.state is ClockState.HOLDOVER
+    assert "no exchange with a majority for 4" in health.reasons[0]
+
+
+def test_an_impossible_exchange_proves_no_contact():
+    cluster = Cluster(0, 0, 0)
+    cluster.run(20)
+    clock = cluster.clocks["a"]
+    cluster.true_ns += 60 * S
+    now = clock.stamp_ns()
+
+    for peer in "bc":
+        assert isinstance(clock.exchanged(peer, Exchange(now, now + S, now, now)), SampleRefused)
+
+    assert clock.health().state is ClockState.HOLDOVER
 
 
 # --- peers come and go --------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class SimulatedCluster:
         settings: RaftSettings = SETTINGS,
         security: dict[str, Security] | None = None,
         drift_ppm: float = 0.0,
+        offsets_ns: dict[str, int] | None = None,
     ) -> None:
         self.world = world
         self.names = names
@@ -52,7 +53,13 @@ class SimulatedCluster:
         draw = random.Random(world.seed)
         for name in names:
             rate = draw.uniform(-drift_ppm, drift_ppm)
-            self.hosts[name] = world.host(name, self._main(name), drift_ppm=rate, start=False)
+            self.hosts[name] = world.host(
+                name,
+                self._main(name),
+                drift_ppm=rate,
+                offset_ns=(offsets_ns or {}).get(name, 0),
+                start=False,
+            )
         for host in self.hosts.values():
             host.start()
         world.check_each_instant(self._observe)
@@ -120,6 +127,21 @@ class SimulatedCluster:
         )
 
 
+def client_of(
+    cluster: SimulatedCluster, name: str, security: Security = PLAIN, *, only: str = ""
+) -> Client:
+    """A client of a simulated cluster, with randomness of its own; of one node, if ``only``."""
+    addresses = cluster.addresses()
+    return Client(
+        [addresses[only]] if only else list(addresses.values()),
+        cluster="sim",
+        security=security,
+        name=name,
+        timeout_s=6.0,
+        rng=random.Random(name),
+    )
+
+
 class Bookkeeper:
     """A client that writes each key once and remembers what it was told."""
 
@@ -134,14 +156,7 @@ class Bookkeeper:
         cluster.world.host(name, self.main)
 
     def client(self) -> Client:
-        return Client(
-            list(self.cluster.addresses().values()),
-            cluster="sim",
-            security=self.security,
-            name=self.name,
-            timeout_s=6.0,
-            rng=random.Random(self.name),
-        )
+        return client_of(self.cluster, self.name, self.security)
 
     async def main(self) -> None:
         async with self.client() as client:

@@ -400,3 +400,18 @@ async def test_what_many_groups_have_to_say_at_once_travels_in_frames_that_fit(
             await cluster.agree(group)
         for node in cluster.nodes.values():
             assert all(peer["reconnects"] == 0 for peer in node.status()["peers"].values())
+
+
+async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_path: Path) -> None:
+    """All of it at once would not fit one frame."""
+    groups = tuple(f"g{number}" for number in range(6))
+    async with LocalCluster(tmp_path, groups=groups) as cluster, cluster.client() as client:
+        leader = await cluster.leader("g0")
+        gone = next(name for name in cluster.addresses if name != leader)
+        await cluster.nodes[gone].stop()
+        value = b"v" * (900 << 10)
+        for number in range(8):
+            await asyncio.gather(*(kv(client, g).put(f"k{number}", value) for g in groups))
+        await cluster.start(gone)
+        for group in groups:
+            await cluster.agree(group)

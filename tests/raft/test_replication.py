@@ -298,7 +298,9 @@ def test_an_answer_of_an_older_term_or_session_never_counts() -> None:
     member.waits(100, tick=False)
 
     member.hears("b", accepted(old)._replace(sent_ns=member.now_ns))
-    member.hears("b", accepted(old)._replace(term=0))
+    session = member.state.progress["b"].session
+    member.hears("b", accepted(old)._replace(term=0, session=session, sent_ns=member.now_ns))
+    member.hears("b", HeartbeatReply(0, session, 0, member.now_ns))
 
     assert member.state.progress["b"].match == 0
     assert member.state.progress["b"].contact_ns == contact_ns

@@ -58,7 +58,7 @@ def test_a_session_is_named_by_the_index_of_its_registration():
     log = Log()
     log.index = 41
 
-    assert log.append(register_session()) == (SessionStatus.REGISTERED, b"", 42)
+    assert log.append(register_session())[:3] == (SessionStatus.REGISTERED, b"", 42)
 
 
 def test_a_retried_command_gets_the_first_answer_and_is_not_applied_again():
@@ -68,7 +68,7 @@ def test_a_retried_command_gets_the_first_answer_and_is_not_applied_again():
     first = log.send(session, 7, command=b"pay")
     second = log.send(session, 7, command=b"pay")
 
-    assert first == second == (SessionStatus.APPLIED, b"1:pay", 0)
+    assert first == second == (SessionStatus.APPLIED, b"1:pay", 0, (0, 2))
     assert log.machine.applied == [(2, b"pay")]
 
 
@@ -127,7 +127,7 @@ def test_answers_beyond_the_byte_limit_are_dropped_oldest_first_yet_stay_applied
     log = Log()
     session = log.register()
     for sequence in range(3):
-        log.send(session, sequence, command=b"y" * 30)
+        log.send(session, sequence, command=b"y" * 14)
 
     statuses = [log.send(session, sequence).status for sequence in range(3)]
 
@@ -344,3 +344,16 @@ def test_a_damaged_table_is_refused_or_is_a_sound_one(data):
 def test_a_table_that_breaks_its_own_promises_is_refused(rows):
     with pytest.raises(InvalidInput, match="not a table of sessions"):
         SessionTable.decode(msgpack.packb([[3, 4, 40], 0, rows]))
+
+
+def test_a_retry_is_answered_with_the_place_of_the_copy_that_was_applied():
+    """A history stamped with the retry's own place would contradict the log's order."""
+    log = Log()
+    session = log.register()
+    first = log.send(session, 1)
+    log.send(session, 2)
+
+    retried = log.send(session, 1)
+
+    assert retried.position == first.position
+    assert retried.position.index < log.index
