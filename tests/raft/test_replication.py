@@ -367,7 +367,11 @@ def test_a_command_beyond_the_size_limit_is_refused_and_leaves_no_trace() -> Non
 
 def test_proposals_beyond_the_bound_are_refused_until_some_are_handed_out() -> None:
     limit = 3 * (10 + ENTRY_OVERHEAD_BYTES)
-    member = Member(settings=replace(SETTINGS, max_proposal_bytes=10, max_uncommitted_bytes=limit)).leads().all_accept()
+    member = (
+        Member(settings=replace(SETTINGS, max_proposal_bytes=10, max_uncommitted_bytes=limit))
+        .leads()
+        .all_accept()
+    )
     member.proposes(*[b"x" * 10] * 3)
     with pytest.raises(QueueFull, match="uncommitted bytes is full"):
         member.proposes(b"")
