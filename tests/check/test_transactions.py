@@ -158,7 +158,7 @@ def test_a_client_that_does_not_see_its_own_write_breaks_the_session_levels() ->
 
 
 def test_a_cycle_through_a_session_is_found_with_nonadjacent_anti_dependencies() -> None:
-    """Reported against Elle: session order together with two anti-dependencies that do not touch."""
+    """Reported against Elle: session order with two anti-dependencies that do not touch."""
     history = in_order((0, "rxrz1"), (1, "ax1"), (1, "rz"), (2, "az1"))
     assert check_list_append(history, "serializable").ok
     judgement = check_list_append(history, "strong-session-snapshot-isolation")
