@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING
 from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
 
 if TYPE_CHECKING:
-    from mcpcore.node.addresses import Address
-    from mcpcore.node.client import Client
+    from mcpcore.node.client.client import Client
     from mcpcore.node.group import Consistency, Group
     from mcpcore.node.kv.client import KeyValueClient
     from mcpcore.node.kv.local import KeyValueNode
     from mcpcore.node.machine import StateMachine
     from mcpcore.node.node import GroupConfig, Node, NodeConfig
-    from mcpcore.node.security import Plaintext, Tls
+    from mcpcore.node.transport.addresses import Address
+    from mcpcore.node.transport.security import Plaintext, Tls
     from mcpcore.raft.core import Raft
     from mcpcore.raft.settings import RaftSettings
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Address": "mcpcore.node.addresses",
-    "Client": "mcpcore.node.client",
+    "Address": "mcpcore.node.transport.addresses",
+    "Client": "mcpcore.node.client.client",
     "Consistency": "mcpcore.node.group",
     "Group": "mcpcore.node.group",
     "GroupConfig": "mcpcore.node.node",
@@ -40,11 +40,11 @@ _HOMES = {
     "KeyValueNode": "mcpcore.node.kv.local",
     "Node": "mcpcore.node.node",
     "NodeConfig": "mcpcore.node.node",
-    "Plaintext": "mcpcore.node.security",
+    "Plaintext": "mcpcore.node.transport.security",
     "Raft": "mcpcore.raft.core",
     "RaftSettings": "mcpcore.raft.settings",
     "StateMachine": "mcpcore.node.machine",
-    "Tls": "mcpcore.node.security",
+    "Tls": "mcpcore.node.transport.security",
 }
 
 __all__ = [

@@ -369,7 +369,8 @@ class HandshakeRefused(Rejected):
     """One side of a new connection would not talk to the other. Nothing was sent or done.
 
     Args:
-        code: why, in one word that programs may compare: see ``mcpcore.node.handshake.Parting``.
+        code: why, in one word that programs may compare: see ``Parting`` in
+            ``mcpcore.node.transport.handshake``.
         what: why, in words, with the facts of both sides.
     """
 

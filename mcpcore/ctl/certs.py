@@ -1,7 +1,7 @@
 """``mcpctl certs``: an authority for a cluster, and certificates for its nodes and users.
 
 This module exists so that mutual TLS costs an operator one command. It only asks, calls and shows;
-what a certificate is stands in ``mcpcore.node.certificates``.
+what a certificate is stands in ``mcpcore.node.transport.certificates``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.certificates import (
+from mcpcore.node.transport.certificates import (
     Authority,
     KeyPair,
     describe,
     load_certificate,
     write_pairs,
 )
-from mcpcore.node.identity import CertifiedRole
+from mcpcore.node.transport.identity import CertifiedRole
 
 app = typer.Typer(
     name="certs",

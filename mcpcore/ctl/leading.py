@@ -15,7 +15,7 @@ from mcpcore.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
     from mcpcore.ctl.profile import Profile
-    from mcpcore.node.client import Client
+    from mcpcore.node.client.client import Client
 
 _LOOK_AGAIN_S = 0.05
 

@@ -13,12 +13,12 @@ from typing import Final
 
 from mcpcore.ctl.options import ClusterOptions
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.config_file import address_at, name_at, read_security
-from mcpcore.node.identity import CertifiedRole, Role, check_name
-from mcpcore.node.security import Plaintext, Security, Tls
 from mcpcore.node.toml_table import Table, nearest, read_toml
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.identity import CertifiedRole, Role, check_name
+from mcpcore.node.transport.security import Plaintext, Security, Tls
 
 PLAINTEXT_NAME: Final = "mcpctl"
 """Who we say we are where nobody can be certain anyway."""

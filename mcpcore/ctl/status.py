@@ -18,8 +18,8 @@ from mcpcore.ctl.options import ClusterOptions, on_cluster
 
 if TYPE_CHECKING:
     from mcpcore.ctl.profile import Profile
-    from mcpcore.node.addresses import Address
-    from mcpcore.node.client import Client
+    from mcpcore.node.client.client import Client
+    from mcpcore.node.transport.addresses import Address
 
 ANSWER_TIMEOUT_S = 3.0
 """How long to wait for one node, at most: a table with a hole beats no table."""
@@ -134,7 +134,7 @@ class Survey:
 
         None at all while a nameless endpoint is silent: it may be any of them.
         """
-        from mcpcore.node.addresses import Address
+        from mcpcore.node.transport.addresses import Address
 
         known = {account.name for account in accounts}
         known |= {account.status["node"] for account in accounts if account.status is not None}

@@ -21,11 +21,11 @@ from mcpcore.errors import InvalidInput, NotReady
 from mcpcore.experiment.links import LinkQuality
 from mcpcore.experiment.node_process import NodeProcess
 from mcpcore.experiment.shaper import Shaper
-from mcpcore.node.addresses import Address
-from mcpcore.node.certificates import Authority, write_pairs
-from mcpcore.node.client import Client
-from mcpcore.node.identity import CertifiedRole, Role
-from mcpcore.node.security import Tls
+from mcpcore.node.client.client import Client
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole, Role
+from mcpcore.node.transport.security import Tls
 
 GROUP: Final = "main"
 """The one group of such a cluster."""

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final, cast
 
 from mcpcore.experiment.links import Link
-from mcpcore.node.addresses import Address
+from mcpcore.node.transport.addresses import Address
 
 WINDOW_BYTES: Final = 1 << 20
 """How much may be under way in one direction of one connection, like TCP's window: with a long

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mcpcore.errors import CoordinationError, InvalidInput
 from mcpcore.experiment.operations import Replica, Stored
 from mcpcore.experiment.process_cluster import GROUP, ProcessCluster
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.client import KeyValueClient
 

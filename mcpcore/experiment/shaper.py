@@ -20,7 +20,7 @@ from typing import Final, Self
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.links import Link, LinkQuality
 from mcpcore.experiment.relay import WINDOW_BYTES, Relay
-from mcpcore.node.addresses import Address
+from mcpcore.node.transport.addresses import Address
 
 logger = logging.getLogger("mcpcore.experiment.shaper")
 

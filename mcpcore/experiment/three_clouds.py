@@ -33,7 +33,7 @@ from mcpcore.experiment.scene import (
 )
 from mcpcore.experiment.verdict import Verdict, judge, longest_silence_s
 from mcpcore.experiment.workload import Workload, WorkloadPlan
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 
 SITES: Final = ("us-east-1", "hangzhou", "edge")
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
 from mcpcore.experiment.operations import Kind, Operation, Outcome
 from mcpcore.experiment.pulse import Pulse
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.kv.commands import CompareAndSet, Get, Put, encode_command, encode_request
 from mcpcore.node.kv.results import Found, NotSwapped, PutDone, Swapped, decode_result
 

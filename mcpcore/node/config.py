@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Security
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Security
 from mcpcore.raft.settings import RaftSettings
 
 

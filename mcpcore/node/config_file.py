@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.identity import check_name
 from mcpcore.node.kv.local import KeyValueNode
-from mcpcore.node.limits import Limits
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
-from mcpcore.node.security import Plaintext, Security, Tls
 from mcpcore.node.toml_table import Table, nearest, read_toml
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.identity import check_name
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Plaintext, Security, Tls
 from mcpcore.raft.settings import SECOND, RaftSettings
 
 T = TypeVar("T")

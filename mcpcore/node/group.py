@@ -33,7 +33,7 @@ from mcpcore.errors import (
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
-from mcpcore.node.storage import LogDevice
+from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message

@@ -19,20 +19,20 @@ import msgpack
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation, UnknownGroup
-from mcpcore.node.addresses import Address
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
-from mcpcore.node.connection import Connection
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.outgoing import Outgoing
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage import Identity, LogDevice, RecoveredGroup
+from mcpcore.node.storage.contract import Identity, LogDevice, RecoveredGroup
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.node.timekeeping import Timekeeper
-from mcpcore.node.transport import Transport, TransportConfig, new_incarnation
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.raft.codec import Row, from_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.log import RaftLog

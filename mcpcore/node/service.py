@@ -21,9 +21,7 @@ from mcpcore.errors import (
     OutcomeUnknown,
     QueueFull,
 )
-from mcpcore.node.connection import Connection
 from mcpcore.node.group import Applied, Consistency
-from mcpcore.node.identity import Role
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
     Op,
@@ -33,6 +31,8 @@ from mcpcore.node.requests import (
     encode_error,
     encode_reply,
 )
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.identity import Role
 from mcpcore.raft.types import EntryKind
 
 if TYPE_CHECKING:

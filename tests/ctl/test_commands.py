@@ -13,9 +13,9 @@ from mcpcore.ctl import keys
 from mcpcore.ctl.exits import ExitCode, exit_code, one_line
 from mcpcore.ctl.main import app
 from mcpcore.ctl.root import Family, RootGroup
-from mcpcore.node.certificates import Authority, write_pairs
 from mcpcore.node.group import Consistency
-from mcpcore.node.identity import CertifiedRole
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole
 from tests.ctl.town import ROOT, run
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]

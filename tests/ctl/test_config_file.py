@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.certificates import Authority, write_pairs
 from mcpcore.node.config_file import load_node_config
-from mcpcore.node.identity import CertifiedRole
 from mcpcore.node.kv.local import KeyValueNode
-from mcpcore.node.security import Tls
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole
+from mcpcore.node.transport.security import Tls
 from mcpcore.raft.settings import RaftSettings
 
 GOOD = """

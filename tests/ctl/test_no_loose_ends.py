@@ -7,10 +7,10 @@ import gc
 
 import pytest
 
-from mcpcore.node.client import Client
-from mcpcore.node.connection import Connection
-from mcpcore.node.identity import Role
-from mcpcore.node.security import Tls
+from mcpcore.node.client.client import Client
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.security import Tls
 from tests.ctl.town import Town
 
 pytestmark = pytest.mark.processes

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.links import THREE_CLOUDS, Link, LinkQuality, both_ways
 from mcpcore.experiment.shaper import Shaper
-from mcpcore.node.addresses import Address
-from mcpcore.node.certificates import Authority, write_pairs
-from mcpcore.node.identity import CertifiedRole
-from mcpcore.node.security import Tls
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole
+from mcpcore.node.transport.security import Tls
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

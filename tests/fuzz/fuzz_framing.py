@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.framing import FrameReader, encode_frame
-from mcpcore.node.handshake import Goodbye, Hello
+from mcpcore.node.transport.framing import FrameReader, encode_frame
+from mcpcore.node.transport.handshake import Goodbye, Hello
 
 
 def read_as_a_stranger_sends(data: bytes) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.node.framing import encode_frame
-from mcpcore.node.handshake import Goodbye, Hello, Versions
-from mcpcore.node.identity import Role
+from mcpcore.node.transport.framing import encode_frame
+from mcpcore.node.transport.handshake import Goodbye, Hello, Versions
+from mcpcore.node.transport.identity import Role
 from tests.fuzz.fuzz_framing import read_as_a_stranger_sends
 
 HELLO = Hello(Versions(1, 1), "north", "a", "0" * 16, Role.PEER)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mcpcore.check.history import History, LogPosition, Operation, Outcome
 from mcpcore.errors import OutcomeUnknown, Rejected
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.commands import CompareAndSet, Get, Put, encode_command, encode_request
 from mcpcore.node.kv.results import Found, Swapped, decode_result

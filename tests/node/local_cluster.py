@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mcpcore.node.addresses import Address
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.group import Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
-from mcpcore.node.limits import Limits
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
-from mcpcore.node.security import Plaintext
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Plaintext
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 
 SECURITY = Plaintext(allow_plaintext=True)

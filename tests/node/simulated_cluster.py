@@ -11,13 +11,13 @@ import random
 from typing import Any
 
 from mcpcore.errors import OutcomeUnknown, Rejected, StorageFailed
-from mcpcore.node.addresses import Address
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.group import Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
-from mcpcore.node.security import Plaintext, Security
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.security import Plaintext, Security
 from mcpcore.raft.invariants import FigureThree
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 from mcpcore.sim import Host, World

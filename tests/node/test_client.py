@@ -30,10 +30,10 @@ from mcpcore.errors import (
     Unreachable,
     WatchOverrun,
 )
-from mcpcore.node.client import Client
-from mcpcore.node.event_buffer import EventBuffer
+from mcpcore.node.client.client import Client
+from mcpcore.node.client.event_buffer import EventBuffer
+from mcpcore.node.client.sequences import WINDOW
 from mcpcore.node.requests import Op
-from mcpcore.node.sequences import WINDOW
 from mcpcore.raft.sessions import SessionAnswer, SessionTable
 from mcpcore.raft.types import EntryKind
 from tests.node.local_cluster import SECURITY, LocalCluster, kv

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from mcpcore.errors import OutcomeUnknown, Rejected
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.results import Swapped
 from mcpcore.sim import World

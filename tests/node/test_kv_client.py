@@ -125,7 +125,9 @@ async def test_a_watch_that_cannot_go_on_says_from_where() -> None:
 async def test_a_program_that_takes_events_slowly_hears_them_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcpcore.node.event_buffer.EventBuffer.__init__.__defaults__", (4_000,))
+    monkeypatch.setattr(
+        "mcpcore.node.client.event_buffer.EventBuffer.__init__.__defaults__", (4_000,)
+    )
     async with LocalCluster(tmp_path, "a") as cluster, cluster.client() as client:
         store, found = kv(client), []
         writing = asyncio.create_task(_write(store, 60))

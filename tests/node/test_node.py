@@ -21,15 +21,15 @@ from mcpcore.errors import (
     StorageFailed,
     TransferRefused,
 )
-from mcpcore.node.addresses import Address
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Consistency
-from mcpcore.node.identity import Role
 from mcpcore.node.kv.commands import Get, Put, encode_command, encode_request
 from mcpcore.node.kv.results import Found, NotSwapped, Swapped, decode_result
-from mcpcore.node.limits import Limits
 from mcpcore.node.node import GroupConfig, NodeConfig
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.limits import Limits
 from mcpcore.raft.sessions import register_session
 from mcpcore.raft.types import EntryKind
 from tests.node.local_cluster import SECURITY, SETTINGS, LocalCluster, kv

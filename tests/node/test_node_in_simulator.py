@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from mcpcore.node.certificates import Authority, write_pairs
-from mcpcore.node.identity import CertifiedRole
-from mcpcore.node.security import Tls
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole
+from mcpcore.node.transport.security import Tls
 from mcpcore.sim import World
 from mcpcore.sim.schedule import Schedule, random_schedule
 from mcpcore.sim.strategies import schedules

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.node.sequences import WINDOW, Sequences
+from mcpcore.node.client.sequences import WINDOW, Sequences
 from mcpcore.raft.sessions import SessionLimits
 
 

@@ -19,14 +19,14 @@ from mcpcore.errors import (
     UnknownGroup,
 )
 from mcpcore.node import service
-from mcpcore.node.connection import Connection
-from mcpcore.node.dialing import connect_client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.commands import Watch
 from mcpcore.node.kv.commands import encode_request as encode_question
 from mcpcore.node.kv.local import KeyValueNode
-from mcpcore.node.limits import Limits
 from mcpcore.node.requests import Op, Status, decode_reply, encode_request
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.dialing import connect_client
+from mcpcore.node.transport.limits import Limits
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 from mcpcore.raft.types import EntryKind
 from tests.node.local_cluster import SECURITY, LocalCluster, kv, until

@@ -18,7 +18,7 @@ from mcpcore.errors import (
     WatchCompacted,
     WatchOverrun,
 )
-from mcpcore.node.client import Client
+from mcpcore.node.client.client import Client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.commands import (
     Command,

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.node.queued_log import QueuedLog
-from mcpcore.node.storage import RecoveredGroup
-from mcpcore.node.wal_recovery import verify
+from mcpcore.node.storage.contract import RecoveredGroup
+from mcpcore.node.storage.queued_log import QueuedLog
+from mcpcore.node.storage.wal_recovery import verify
 from mcpcore.raft.types import Block, Entry, HardState, LogPosition
 from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import PAIR, TRIO, MemoryWorld, RamWorld

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from mcpcore.errors import StorageClosed, StorageFailed
-from mcpcore.node.memory_storage import MemoryLog, MemoryStore
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.memory import MemoryLog, MemoryStore
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import HardState
 from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import TRIO, WE, block

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mcpcore.node.file_disk import FileDisk
-from mcpcore.node.storage import RecoveredGroup
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.contract import RecoveredGroup
+from mcpcore.node.storage.wal import WriteAheadLog
 from tests.node.storage.world import WE
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import asyncio, sys, time
 from mcpcore.node.file_disk import FileDisk
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import HardState, LogPosition
 from tests.node.storage.world import TRIO, WE, block
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcpcore.errors import InvalidInput, StorageBusy, StorageClosed, StorageInUse, WrongIdentity
-from mcpcore.node.storage import Identity, LogDevice
+from mcpcore.node.storage.contract import Identity, LogDevice
 from mcpcore.raft.types import Configuration, HardState, LogPosition
 from tests.node.storage.world import PAIR, TRIO, WE, FileWorld, MemoryWorld, RamWorld, block
 

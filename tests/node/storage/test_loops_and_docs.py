@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcpcore.node.file_disk import FileDisk
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import HardState
 from tests.node.storage.world import TRIO, WE, block
 

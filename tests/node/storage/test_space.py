@@ -9,7 +9,7 @@ import pytest
 
 from mcpcore.errors import StorageBusy, StorageFailed
 from mcpcore.node import wal
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import HardState, LogPosition
 from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import TRIO, WE, block

@@ -15,9 +15,9 @@ from random import Random
 import pytest
 
 from mcpcore.errors import StorageCorrupt
-from mcpcore.node.storage import RecoveryReport
-from mcpcore.node.wal import WriteAheadLog
-from mcpcore.node.wal_recovery import records, verify
+from mcpcore.node.storage.contract import RecoveryReport
+from mcpcore.node.storage.wal import WriteAheadLog
+from mcpcore.node.storage.wal_recovery import records, verify
 from mcpcore.raft.types import HardState
 from tests.node.storage.ram_disk import SECTOR, RamDisk
 from tests.node.storage.world import TRIO, WE, block

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput, StorageVersion
-from mcpcore.node.log_image import (
+from mcpcore.node.storage.contract import Identity
+from mcpcore.node.storage.log_image import (
     BaseMoved,
     EntriesAppended,
     GroupRecorded,
@@ -21,8 +22,7 @@ from mcpcore.node.log_image import (
     LogImage,
     Record,
 )
-from mcpcore.node.storage import Identity
-from mcpcore.node.wal_format import (
+from mcpcore.node.storage.wal_format import (
     SECTOR_BYTES,
     SegmentHeader,
     batch_bytes,
@@ -35,7 +35,7 @@ from mcpcore.node.wal_format import (
     read_records,
     segment_seed,
 )
-from mcpcore.node.wal_recovery import verify
+from mcpcore.node.storage.wal_recovery import verify
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import TRIO, WE, block

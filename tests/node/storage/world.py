@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from mcpcore.node.file_disk import FileDisk
-from mcpcore.node.memory_storage import MemoryLog, MemoryStore
-from mcpcore.node.queued_log import QueuedLog
-from mcpcore.node.storage import Identity
-from mcpcore.node.wal import WriteAheadLog
+from mcpcore.node.storage.contract import Identity
+from mcpcore.node.storage.memory import MemoryLog, MemoryStore
+from mcpcore.node.storage.queued_log import QueuedLog
+from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import Block, Configuration, Entry
 from tests.node.storage.ram_disk import RamDisk
 

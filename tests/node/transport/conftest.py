@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpcore.node.certificates import Authority, write_pairs
-from mcpcore.node.identity import CertifiedRole
+from mcpcore.node.transport.certificates import Authority, write_pairs
+from mcpcore.node.transport.identity import CertifiedRole
 from tests.node.transport.town import Town
 
 

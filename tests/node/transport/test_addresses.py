@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
+from mcpcore.node.transport.addresses import Address
 
 GOOD = {
     "10.0.0.1:7400": Address("10.0.0.1", 7400),

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from mcpcore.ctl.certs import app
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.certificates import (
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.certificates import (
     CA_VALIDITY,
     LEAF_VALIDITY,
     Authority,
@@ -19,9 +19,9 @@ from mcpcore.node.certificates import (
     load_certificate,
     write_pairs,
 )
-from mcpcore.node.dialing import connect_client
-from mcpcore.node.identity import CertifiedRole
-from mcpcore.node.security import Tls
+from mcpcore.node.transport.dialing import connect_client
+from mcpcore.node.transport.identity import CertifiedRole
+from mcpcore.node.transport.security import Tls
 from tests.node.transport.town import Town, until
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from mcpcore.errors import HandshakeRefused, InvalidInput
-from mcpcore.node.connection import Connection
-from mcpcore.node.dialing import connect_client
-from mcpcore.node.handshake import Versions
-from mcpcore.node.identity import Role
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Plaintext
-from mcpcore.node.transport import ADMIN_RESERVE
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.dialing import connect_client
+from mcpcore.node.transport.handshake import Versions
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Plaintext
+from mcpcore.node.transport.transport import ADMIN_RESERVE
 from tests.node.transport.town import SHORT, Node, Town, until
 
 

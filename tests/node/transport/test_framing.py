@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.node.framing import HEADER_BYTES, FrameReader, encode_frame
+from mcpcore.node.transport.framing import HEADER_BYTES, FrameReader, encode_frame
 
 payloads = st.lists(st.binary(max_size=40), max_size=8)
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import HandshakeRefused, InvalidInput
-from mcpcore.node.framing import FIRST_FRAME_BYTES
-from mcpcore.node.handshake import (
+from mcpcore.node.transport.framing import FIRST_FRAME_BYTES
+from mcpcore.node.transport.handshake import (
     GOODBYE,
     Goodbye,
     Hello,
@@ -16,7 +16,7 @@ from mcpcore.node.handshake import (
     agree,
     expect_node,
 )
-from mcpcore.node.identity import MAY_ASK, CertifiedRole, Identity, Role
+from mcpcore.node.transport.identity import MAY_ASK, CertifiedRole, Identity, Role
 
 OURS = Hello(Versions(2, 4), "north", "b", "0" * 16, Role.PEER)
 THEIRS = Hello(Versions(1, 3), "north", "a", "00000000deadbeef", Role.PEER, dial=7)

@@ -7,14 +7,14 @@ import logging
 import pytest
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Agreement, Connection
-from mcpcore.node.dialing import dial
-from mcpcore.node.framing import encode_frame
-from mcpcore.node.handshake import Goodbye, Hello, Versions
-from mcpcore.node.identity import Identity, Role
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Plaintext
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Agreement, Connection
+from mcpcore.node.transport.dialing import dial
+from mcpcore.node.transport.framing import encode_frame
+from mcpcore.node.transport.handshake import Goodbye, Hello, Versions
+from mcpcore.node.transport.identity import Identity, Role
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Plaintext
 from tests.node.transport.town import SHORT, Recorder, Town, introduce, until
 
 

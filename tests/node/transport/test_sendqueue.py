@@ -1,8 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.node.framing import HEADER_BYTES, FrameReader, encode_frame
-from mcpcore.node.sendqueue import SendQueue
+from mcpcore.node.transport.framing import HEADER_BYTES, FrameReader, encode_frame
+from mcpcore.node.transport.sendqueue import SendQueue
 
 pushes = st.tuples(st.just("push"), st.binary(min_size=1, max_size=20), st.booleans())
 takes = st.tuples(st.just("take"), st.integers(1, 60), st.none())

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import HandshakeRefused, InvalidInput, Unreachable
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Connection
-from mcpcore.node.dialing import connect_client
-from mcpcore.node.framing import encode_frame
-from mcpcore.node.handshake import GOODBYE, Hello, Versions
-from mcpcore.node.identity import Role
-from mcpcore.node.security import Plaintext, Tls
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.dialing import connect_client
+from mcpcore.node.transport.framing import encode_frame
+from mcpcore.node.transport.handshake import GOODBYE, Hello, Versions
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.security import Plaintext, Tls
 from tests.node.transport.town import SHORT, Node, Town, introduce, until
 
 NOBODY = Address("127.0.0.1", 9)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Connection
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Plaintext, Security, Tls
-from mcpcore.node.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Plaintext, Security, Tls
+from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 
 # Short waits, so that a test of a timeout takes a moment; long enough for a busy machine.
 SHORT = Limits(

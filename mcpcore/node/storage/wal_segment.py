@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mcpcore.node.disk import Disk, DiskFile
-from mcpcore.node.log_image import BaseMoved, EntriesAppended, GroupRetired, GroupState, Record
-from mcpcore.node.wal_format import (
+from mcpcore.node.storage.log_image import (
+    BaseMoved,
+    EntriesAppended,
+    GroupRetired,
+    GroupState,
+    Record,
+)
+from mcpcore.node.storage.wal_format import (
     SECTOR_BYTES,
     Row,
     SegmentHeader,
@@ -18,7 +24,7 @@ from mcpcore.node.wal_format import (
     encode_seal,
     segment_seed,
 )
-from mcpcore.node.wal_recovery import LogEnd, segment_path
+from mcpcore.node.storage.wal_recovery import LogEnd, segment_path
 
 
 class SegmentWriter:

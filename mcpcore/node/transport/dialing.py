@@ -12,9 +12,9 @@ import ssl
 from collections.abc import Callable
 
 from mcpcore.errors import HandshakeRefused, InvalidInput, Unreachable
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Agreement, Connection
-from mcpcore.node.handshake import (
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Agreement, Connection
+from mcpcore.node.transport.handshake import (
     SPOKEN,
     Goodbye,
     Hello,
@@ -23,9 +23,9 @@ from mcpcore.node.handshake import (
     agree,
     expect_node,
 )
-from mcpcore.node.identity import Identity, Role, check_name
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Security, explain
+from mcpcore.node.transport.identity import Identity, Role, check_name
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Security, explain
 
 NO_INCARNATION = "0" * 16
 """What clients give: no state of theirs depends on telling their lives apart."""

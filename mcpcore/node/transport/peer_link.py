@@ -16,14 +16,14 @@ from functools import partial
 from typing import Final, Protocol
 
 from mcpcore.errors import HandshakeRefused, Unreachable
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Agreement, Connection, Counters
-from mcpcore.node.dialing import backoff_s, dial
-from mcpcore.node.handshake import Goodbye, Hello, Parting, agree, expect_node
-from mcpcore.node.identity import Identity, Role
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Security
-from mcpcore.node.sendqueue import SendQueue
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Agreement, Connection, Counters
+from mcpcore.node.transport.dialing import backoff_s, dial
+from mcpcore.node.transport.handshake import Goodbye, Hello, Parting, agree, expect_node
+from mcpcore.node.transport.identity import Identity, Role
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Security
+from mcpcore.node.transport.sendqueue import SendQueue
 
 logger = logging.getLogger("mcpcore.node.transport")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.addresses import LOOPBACK, Address, check_networks
-from mcpcore.node.identity import Identity
+from mcpcore.node.transport.addresses import LOOPBACK, Address, check_networks
+from mcpcore.node.transport.identity import Identity
 
 logger = logging.getLogger("mcpcore.node.transport")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from mcpcore.node.framing import HEADER_BYTES, pack_header
+from mcpcore.node.transport.framing import HEADER_BYTES, pack_header
 
 
 class SendQueue:

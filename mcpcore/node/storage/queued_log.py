@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mcpcore.errors import StorageBusy, StorageClosed, StorageFailed
-from mcpcore.node.log_image import LogTails, Record
-from mcpcore.node.storage import DeviceStats, Identity, RecoveredGroup, RecoveryReport
+from mcpcore.node.storage.contract import DeviceStats, Identity, RecoveredGroup, RecoveryReport
+from mcpcore.node.storage.log_image import LogTails, Record
 from mcpcore.raft.types import Block, Configuration, HardState, LogPosition
 
 PENDING_BYTES_MAX = 64 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.framing import HEADER_BYTES, MAX_FRAME_BYTES
+from mcpcore.node.transport.framing import HEADER_BYTES, MAX_FRAME_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

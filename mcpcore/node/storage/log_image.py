@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.storage import RecoveredGroup, check_name
+from mcpcore.node.storage.contract import RecoveredGroup, check_name
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 
 ORIGIN = LogPosition(0, 0)

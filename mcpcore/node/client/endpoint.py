@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from mcpcore.errors import ConnectionLost, InvalidInput, QueueFull, Unreachable
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Connection
-from mcpcore.node.dialing import connect_client
-from mcpcore.node.event_buffer import EventBuffer
-from mcpcore.node.identity import Role
+from mcpcore.node.client.event_buffer import EventBuffer
 from mcpcore.node.requests import Op, Status, decode_reply, encode_request
-from mcpcore.node.security import Security
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Connection
+from mcpcore.node.transport.dialing import connect_client
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.security import Security
 
 
 class Endpoint:

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, cast
 
 from mcpcore.errors import HandshakeRefused, InvalidInput
-from mcpcore.node.framing import FIRST_FRAME_BYTES, FrameReader, encode_frame
-from mcpcore.node.handshake import GOODBYE, Goodbye, Hello, Parting
-from mcpcore.node.identity import Identity, Role
-from mcpcore.node.limits import Limits
-from mcpcore.node.security import Security, explain
-from mcpcore.node.sendqueue import SendQueue
+from mcpcore.node.transport.framing import FIRST_FRAME_BYTES, FrameReader, encode_frame
+from mcpcore.node.transport.handshake import GOODBYE, Goodbye, Hello, Parting
+from mcpcore.node.transport.identity import Identity, Role
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.security import Security, explain
+from mcpcore.node.transport.sendqueue import SendQueue
 
 SLICE_BYTES: Final = 256 * 1024
 """At most so much goes to the loop's transport in one write, so that what is still in our queue

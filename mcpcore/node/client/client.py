@@ -31,15 +31,15 @@ from mcpcore.errors import (
     TransferRefused,
     UnknownGroup,
 )
-from mcpcore.node.addresses import Address
-from mcpcore.node.attempts import Attempts
-from mcpcore.node.endpoint import Endpoint
-from mcpcore.node.event_buffer import EventBuffer
+from mcpcore.node.client.attempts import Attempts
+from mcpcore.node.client.endpoint import Endpoint
+from mcpcore.node.client.event_buffer import EventBuffer
+from mcpcore.node.client.sequences import Sequences
 from mcpcore.node.group import Applied, Consistency, ReadResult
-from mcpcore.node.identity import Role
 from mcpcore.node.requests import Op
-from mcpcore.node.security import Security
-from mcpcore.node.sequences import Sequences
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.identity import Role
+from mcpcore.node.transport.security import Security
 from mcpcore.raft.sessions import (
     SessionAnswer,
     SessionStatus,

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mcpcore.errors import InvalidInput
-from mcpcore.node.identity import URI_SCHEME, CertifiedRole, Identity, check_name
+from mcpcore.node.transport.identity import URI_SCHEME, CertifiedRole, Identity, check_name
 
 CA_VALIDITY: Final = timedelta(days=3652)
 LEAF_VALIDITY: Final = timedelta(days=365)

@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from mcpcore.errors import InvalidInput, StorageFailed, StorageInUse, WrongIdentity
 from mcpcore.node.disk import Disk, DiskFile
-from mcpcore.node.log_image import (
+from mcpcore.node.storage.contract import Identity
+from mcpcore.node.storage.log_image import (
     BaseMoved,
     GroupRecorded,
     GroupRetired,
@@ -33,11 +34,10 @@ from mcpcore.node.log_image import (
     LogTails,
     advance,
 )
-from mcpcore.node.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
-from mcpcore.node.storage import Identity
-from mcpcore.node.wal_format import Row, SegmentHeader, batch_bytes, encode_record
-from mcpcore.node.wal_recovery import LogScan, replay, segment_path
-from mcpcore.node.wal_segment import SegmentIndex, SegmentWriter
+from mcpcore.node.storage.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
+from mcpcore.node.storage.wal_format import Row, SegmentHeader, batch_bytes, encode_record
+from mcpcore.node.storage.wal_recovery import LogScan, replay, segment_path
+from mcpcore.node.storage.wal_segment import SegmentIndex, SegmentWriter
 
 SEGMENT_BYTES = 16 << 20
 """When to begin a new segment. A batch is never split, so a segment may become larger."""

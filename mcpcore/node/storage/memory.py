@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from mcpcore.errors import StorageFailed, StorageInUse, WrongIdentity
-from mcpcore.node.log_image import LogImage, LogTails
-from mcpcore.node.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
-from mcpcore.node.storage import Identity, RecoveryReport
+from mcpcore.node.storage.contract import Identity, RecoveryReport
+from mcpcore.node.storage.log_image import LogImage, LogTails
+from mcpcore.node.storage.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
 
 
 class MemoryStore:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from mcpcore.errors import HandshakeRefused, InvalidInput
-from mcpcore.node.identity import (
+from mcpcore.node.transport.identity import (
     MAY_ASK,
     CertifiedRole,
     Identity,

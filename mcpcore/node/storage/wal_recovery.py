@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 
 from mcpcore.errors import InvalidInput, StorageCorrupt
 from mcpcore.node.disk import Disk
-from mcpcore.node.log_image import EntriesAppended, LogImage, Record
-from mcpcore.node.storage import Identity, RecoveryReport, TornTail
-from mcpcore.node.wal_format import (
+from mcpcore.node.storage.contract import Identity, RecoveryReport, TornTail
+from mcpcore.node.storage.log_image import EntriesAppended, LogImage, Record
+from mcpcore.node.storage.wal_format import (
     SECTOR_BYTES,
     SegmentHeader,
     find_later_head,

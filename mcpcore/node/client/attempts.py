@@ -13,7 +13,7 @@ from mcpcore.errors import (
     OutcomeUnknown,
     UnknownGroup,
 )
-from mcpcore.node.handshake import Parting
+from mcpcore.node.transport.handshake import Parting
 
 _PASSING = (Parting.BUSY, Parting.SHUTDOWN, Parting.LOST, Parting.STALE)
 """Refusals of a handshake that the same node may not repeat a moment later."""

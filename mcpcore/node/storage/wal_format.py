@@ -26,7 +26,8 @@ from zlib import crc32
 import msgpack
 
 from mcpcore.errors import InvalidInput, StorageVersion
-from mcpcore.node.log_image import (
+from mcpcore.node.storage.contract import Identity
+from mcpcore.node.storage.log_image import (
     BaseMoved,
     EntriesAppended,
     GroupRecorded,
@@ -35,7 +36,6 @@ from mcpcore.node.log_image import (
     HardStateSaved,
     Record,
 )
-from mcpcore.node.storage import Identity
 from mcpcore.raft.types import MAX_UINT, Block, Configuration, HardState, LogPosition
 
 FORMAT_VERSION = 1

@@ -16,20 +16,20 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mcpcore.errors import HandshakeRefused, InvalidInput
-from mcpcore.node.addresses import Address
-from mcpcore.node.connection import Agreement, Connection, Counters
-from mcpcore.node.handshake import SPOKEN, Goodbye, Hello, Parting, Versions, agree
-from mcpcore.node.identity import (
+from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.connection import Agreement, Connection, Counters
+from mcpcore.node.transport.handshake import SPOKEN, Goodbye, Hello, Parting, Versions, agree
+from mcpcore.node.transport.identity import (
     CertifiedRole,
     Identity,
     Role,
     check_incarnation,
     check_name,
 )
-from mcpcore.node.limits import Limits
-from mcpcore.node.peer_link import LOUD, PeerHandler, PeerLink, PeerStats
-from mcpcore.node.security import Security
-from mcpcore.node.sendqueue import SendQueue
+from mcpcore.node.transport.limits import Limits
+from mcpcore.node.transport.peer_link import LOUD, PeerHandler, PeerLink, PeerStats
+from mcpcore.node.transport.security import Security
+from mcpcore.node.transport.sendqueue import SendQueue
 
 logger = logging.getLogger("mcpcore.node.transport")
 

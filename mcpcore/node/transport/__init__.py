@@ -1,0 +1,1 @@
+"""Talking over the network: frames, handshake, mutual TLS, one connection for each pair."""
