@@ -196,10 +196,13 @@ def _spread(
 
 
 def _open(database: Path) -> sqlite3.Connection:
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(database)
         db.execute(_SCHEMA)
     except sqlite3.Error as error:
+        if db is not None:
+            db.close()
         raise InvalidInput(
             f"cannot be used as a results file: {error}",
             where=str(database),
@@ -244,8 +247,8 @@ def load(database: Path, scenario: str | None = None, *, order: str | None = Non
     with closing(_open(database)) as db:
         rows = db.execute(
             "select seed, digest, events, virtual_s, real_s, error, token, without_effect from runs"
-            " where (?1 is null or scenario=?1) and (?2 is null or ordering=?2) and version=?3"
-            " order by seed",
-            (scenario, order, VERSION),
+            " where (:scenario is null or scenario=:scenario)"
+            " and (:ordering is null or ordering=:ordering) and version=:version order by seed",
+            {"scenario": scenario, "ordering": order, "version": VERSION},
         )
         return [Result(*row) for row in rows]

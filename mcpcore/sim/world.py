@@ -100,8 +100,8 @@ class World:
         if self._closed:
             raise InvalidInput("the world is closed", where="World", remedy="Make another.")
         if not self._entered:
-            self._entered = True
             patches.enter()
+            self._entered = True
             self._gc_was_on = gc.isenabled()
             # Finalisers must run at the same steps each time: collection is ours to trigger, and
             # looks only at what was made since.

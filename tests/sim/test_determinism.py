@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from mcpcore.errors import NondeterminismFound, NotSimulated
+from mcpcore.errors import InvalidInput, NondeterminismFound, NotSimulated
 from mcpcore.sim import World
 from mcpcore.sim.replay import check_deterministic
 
@@ -289,6 +289,24 @@ def test_other_threads_of_the_test_process_keep_real_time() -> None:
         thread.join()
     now = time.time()
     assert all(abs(each - now) < 60 for each in seen)
+
+
+def test_a_second_thread_cannot_enter_a_world_meanwhile() -> None:
+    caught: list[BaseException] = []
+
+    def intrude() -> None:
+        try:
+            World().run(1)
+        except InvalidInput as error:
+            caught.append(error)
+
+    with World() as world:
+        world.run(1)
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        thread.join()
+        world.run(1)
+    assert "processes, not in threads" in str(caught[0])
 
 
 def test_one_more_draw_by_the_program_moves_nothing_on_the_network() -> None:
