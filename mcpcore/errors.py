@@ -13,7 +13,10 @@ from __future__ import annotations
 
 
 class CoordinationError(Exception):
-    """Root of everything mcpcore raises on purpose."""
+    """Root of everything mcpcore raises on purpose. Survives pickling with all its facts."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 # --- May I retry? -------------------------------------------------------------------------------
@@ -43,18 +46,361 @@ class InvalidInput(CoordinationError, ValueError):
         text = f"{where}: {what}" if where else what
         super().__init__(f"{text}. {remedy}" if remedy else text)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+
+# --- Groups -------------------------------------------------------------------------------------
 
 
-def _rebuild(
-    kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
-) -> CoordinationError:
-    """Unpickle an error without calling its constructor, whose parameters are not its ``args``."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(facts)
-    return error
+class NotLeader(Rejected):
+    """This node does not lead the group, so nothing was appended or read.
+
+    Ask ``leader`` instead; if it is None an election is under way, so wait one election timeout
+    before asking again.
+    """
+
+    def __init__(self, group: str, leader: str | None) -> None:
+        self.group = group
+        self.leader = leader
+        where = f"ask {leader}" if leader else "no leader is known, try again shortly"
+        super().__init__(f"group {group}: not the leader here, {where}")
+
+
+class TransferUnderWay(Rejected):
+    """Leadership is being handed over; the new leader will accept the proposal in a moment."""
+
+    def __init__(self, group: str, target: str) -> None:
+        self.group = group
+        self.target = target
+        super().__init__(f"group {group}: leadership is being handed to {target}, try again there")
+
+
+class TransferRefused(Rejected):
+    """Leadership cannot be handed to this target."""
+
+    def __init__(self, group: str, target: str, reason: str) -> None:
+        self.group = group
+        self.target = target
+        self.reason = reason
+        super().__init__(f"group {group}: leadership cannot go to {target}: {reason}")
+
+
+class ProposalTooLarge(Rejected):
+    """The command is larger than the group accepts. Sending it again will not help; split it."""
+
+    def __init__(self, group: str, size_bytes: int, limit_bytes: int) -> None:
+        self.group = group
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"group {group}: a command of {size_bytes} bytes exceeds the limit of {limit_bytes}; "
+            "split it, or store the value elsewhere and propose its name"
+        )
+
+
+class QueueFull(Rejected):
+    """A bounded queue has no room. Wait for some answers before sending more."""
+
+    def __init__(self, group: str, queue: str, limit: int) -> None:
+        self.group = group
+        self.queue = queue
+        self.limit = limit
+        super().__init__(
+            f"group {group}: the queue of {queue} is full ({limit}); wait for answers, then retry"
+        )
+
+
+class LeaseUnavailable(Rejected):
+    """A lease read cannot be promised right now. A linearizable read still can."""
+
+    def __init__(self, group: str, reason: str) -> None:
+        self.group = group
+        self.reason = reason
+        super().__init__(f"group {group}: no lease: {reason}; use a linearizable read")
+
+
+class Superseded(Rejected):
+    """Another leader's entry was committed in the place of this proposal, which is gone."""
+
+    def __init__(self, group: str, index: int) -> None:
+        self.group = group
+        self.index = index
+        super().__init__(
+            f"group {group}: the proposal at index {index} lost its place to a newer leader's "
+            "entry and will never take effect; propose it again"
+        )
+
+
+class ReadNotConfirmed(Rejected):
+    """No quorum confirmed the leader while the read waited; nothing was read."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(
+            f"group {group}: no quorum confirmed the leader in time; try again, or read with a "
+            "stated staleness"
+        )
+
+
+class NotPermitted(Rejected):
+    """The certificate of the caller does not allow this."""
+
+    def __init__(self, action: str, caller: str) -> None:
+        self.action = action
+        self.caller = caller
+        super().__init__(
+            f"{caller} may not {action}: that needs an administrator's certificate "
+            "(`mcpctl certs add DIR --admin NAME`)"
+        )
+
+
+class SessionExpired(Rejected):
+    """The cluster no longer remembers this client's session, and nothing was applied.
+
+    Open a new session. A command that was sent before and never answered is another matter: its
+    outcome is unknown, and the client raises ``OutcomeUnknown`` for it.
+    """
+
+
+class ConnectionLost(OutcomeUnknown):
+    """The connection to a node broke after a request had left and before its answer came."""
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.why = why
+        super().__init__(f"{address}: {why}")
+
+
+class ClusterUnavailable(Rejected):
+    """No node could do it in time, and nothing happened."""
+
+    def __init__(self, group: str, last: str) -> None:
+        self.group = group
+        self.last = last
+        super().__init__(
+            f"group {group}: no node could answer in time. Last: {last}. "
+            "Look at `mcpctl status`, then try again"
+        )
+
+
+class ProtocolViolation(CoordinationError):
+    """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
+
+
+# --- The key-value machine ----------------------------------------------------------------------
+
+
+class CommandRefused(Rejected):
+    """The store refused a command, on every node alike; in the same state it would again."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class WatchCompacted(Rejected):
+    """Changes that a watch asked for are no longer kept."""
+
+    def __init__(self, after_revision: int, oldest_revision: int) -> None:
+        self.after_revision = after_revision
+        self.oldest_revision = oldest_revision
+        super().__init__(
+            f"changes after revision {after_revision} are no longer kept, the oldest start after "
+            f"{oldest_revision}; read the state anew and watch from its revision"
+        )
+
+
+# --- The log on disk ----------------------------------------------------------------------------
+
+
+class StorageBusy(Rejected):
+    """More waits for the disk than the log device may hold; nothing of this call was kept.
+
+    Check ``LogDevice.full`` before accepting work, and come back once it is false again.
+    """
+
+    def __init__(self, pending_bytes: int, pending_bytes_max: int) -> None:
+        self.pending_bytes = pending_bytes
+        self.pending_bytes_max = pending_bytes_max
+        super().__init__(
+            f"the log already holds {pending_bytes} bytes that wait for the disk (limit "
+            f"{pending_bytes_max}); try again when the disk has caught up"
+        )
+
+
+class StorageClosed(Rejected):
+    """The log device is closing or closed; nothing of this call was kept."""
+
+
+class StorageInUse(Rejected):
+    """Another process (or another device of this one) works on the same directory."""
+
+
+class StorageFailed(OutcomeUnknown):
+    """A write or a sync of the log failed, so the device works no more.
+
+    What was on its way may or may not be on the disk: after a failed sync the operating system
+    forgets what it could not write, so trying again would prove nothing. Stop the node, look at
+    the disk, start it again: recovery reads what is really there.
+    """
+
+
+class StorageCorrupt(CoordinationError):
+    """Bytes of the log that were once durable are gone or changed: rot, not a torn tail.
+
+    Args:
+        what: what is wrong.
+        path: the file.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"{path}, byte {offset}: {what}. Entries that this node acknowledged may be lost, so "
+            "it must not vote with this log: restore the file from a backup, or wipe the "
+            "directory and let the node rejoin as a learner"
+        )
+
+
+class StorageVersion(Rejected):
+    """The log was written by another version of this program, in a format that it cannot read.
+
+    Nothing is wrong with the log, and nothing was changed: run the version that wrote it.
+    """
+
+
+class WrongIdentity(InvalidInput):
+    """The directory holds the log of another node or another cluster."""
+
+
+# --- Talking over the network -------------------------------------------------------------------
+
+
+class MalformedFrame(InvalidInput):
+    """A frame's announced length is beyond what is accepted, so its sender cannot be understood.
+
+    Args:
+        header: the four bytes that stood where a length was expected.
+        length: the length they announce, in bytes.
+        limit: the longest payload accepted there, in bytes.
+    """
+
+    def __init__(self, header: bytes, length: int, limit: int) -> None:
+        self.header = header
+        self.length = length
+        self.limit = limit
+        if header[:2] == b"\x16\x03":
+            remedy = "These are TLS bytes: the sender uses TLS, and here it is switched off"
+        elif header.isascii() and header.strip().isalpha():
+            remedy = f"It begins {header!r}: is something else, say HTTP, pointed at this port?"
+        else:
+            remedy = "Both sides need the same maximum frame size"
+        super().__init__(
+            f"a frame of {length} bytes is announced, at most {limit} are accepted", remedy=remedy
+        )
+
+
+class HandshakeRefused(Rejected):
+    """One side of a new connection would not talk to the other. Nothing was sent or done.
+
+    Args:
+        code: why, in one word that programs may compare: see ``mcpcore.node.handshake.Parting``.
+        what: why, in words, with the facts of both sides.
+    """
+
+    def __init__(self, code: str, what: str) -> None:
+        self.code = code
+        self.what = what
+        super().__init__(what)
+
+
+class Unreachable(Rejected):
+    """No connection came about, so nothing was asked of the other side.
+
+    Args:
+        address: who was called.
+        why: what the network or TLS said.
+    """
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.why = why
+        super().__init__(f"{address} cannot be reached: {why}")
+
+
+# --- Clocks -------------------------------------------------------------------------------------
+
+
+class TimestampTooFarAhead(Rejected):
+    """A peer's timestamp lies too far in our future, so it was refused and our clock did not move.
+
+    Either the peer's clock is wrong or ours is; the clock view says which one the majority
+    believes. Trying again helps once that clock is right, and harms nothing before.
+    """
+
+    def __init__(self, peer: str, ahead_ns: int, limit_ns: int) -> None:
+        self.peer = peer
+        self.ahead_ns = ahead_ns
+        self.limit_ns = limit_ns
+        super().__init__(
+            f"timestamp from {peer or 'an unnamed peer'}: {ahead_ns / 1e9:.3f} s ahead of our "
+            f"clock, the limit is {limit_ns / 1e9:.3f} s. Check both clocks against the cluster's"
+        )
+
+
+class ClockCeilingReached(Rejected):
+    """The clock may not pass the upper bound that is on disk, so no timestamp was issued.
+
+    Store a later bound, then raise the clock's ceiling to it. A clock that went on would repeat
+    its timestamps after a restart.
+    """
+
+    def __init__(self, wanted_ns: int, ceiling_ns: int) -> None:
+        self.wanted_ns = wanted_ns
+        self.ceiling_ns = ceiling_ns
+        super().__init__(
+            f"timestamp at {wanted_ns} ns: the stored upper bound is {ceiling_ns} ns. "
+            "Store a later bound and raise the ceiling, then ask again"
+        )
+
+
+class ClockBoundMissing(Rejected):
+    """A node that issued timestamps before came back without its stored upper bound.
+
+    Restore the bound; or hand in the latest timestamp that any peer has seen from this node; or,
+    only if the node never issued one, declare it fresh.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "clock: no stored upper bound, and the node was not declared fresh. Restore the bound, "
+            "or hand in the latest timestamp that any peer has seen from this node"
+        )
+
+
+class CommitWaitTooLong(Rejected):
+    """Waiting until a timestamp has surely passed would take longer than the caller allows."""
+
+    def __init__(self, wait_ns: int, limit_ns: int) -> None:
+        self.wait_ns = wait_ns
+        self.limit_ns = limit_ns
+        super().__init__(
+            f"commit wait: {wait_ns / 1e9:.6f} s left, at most {limit_ns / 1e9:.6f} s allowed. "
+            "Look at the clock's uncertainty, or allow more"
+        )
+
+
+class ClockUncertain(Rejected):
+    """No majority of clocks agrees, so nobody can tell what time it is. Look at the clock's health.
+
+    Args:
+        what: what needed the time.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what}: no majority of clocks agrees. Look at the clock's health")
 
 
 # --- The simulator ------------------------------------------------------------------------------
@@ -74,9 +420,6 @@ class NotSimulated(Rejected, NotImplementedError):
         text = f"{call} has no simulation: it would reach the real world and undo determinism"
         super().__init__(f"{text}. {remedy}" if remedy else text)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class SimulationStuck(CoordinationError):
     """Virtual time cannot go on: everybody waits for nobody, or somebody never waits.
@@ -91,9 +434,6 @@ class SimulationStuck(CoordinationError):
         self.waiting = waiting
         names = f": {', '.join(waiting)}" if waiting else ""
         super().__init__(f"{why}{names}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class PropertyViolated(CoordinationError, AssertionError):
@@ -113,9 +453,6 @@ class PropertyViolated(CoordinationError, AssertionError):
         self.found = found
         super().__init__(f"{name}: {found}, at {at_s:.6f} s")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class NondeterminismFound(CoordinationError):
     """Two runs from one seed differed; something leaked in from the real world.
@@ -127,3 +464,13 @@ class NondeterminismFound(CoordinationError):
     def __init__(self, difference: str) -> None:
         self.difference = difference
         super().__init__(f"two runs of the same seed differ; {difference}")
+
+
+def _rebuild(
+    kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
+) -> CoordinationError:
+    """Unpickle an error without calling its constructor, whose parameters are not its ``args``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error

@@ -107,12 +107,15 @@ class Block:
                 or not last_term <= term <= MAX_UINT
                 or not 0 < index <= MAX_UINT
                 or (next_index and index != next_index)
+                or type(kind) is not int
                 or kind not in ENTRY_KINDS
             ):
                 raise InvalidInput(
                     f"a malformed entry (term {term!r}, index {index!r}, kind {kind!r}) "
                     f"after index {next_index - 1}"
                 )
+            if kind == EntryKind.CONFIG:
+                Configuration.decode(data)  # in force as soon as stored: refuse it before that
             last_term, next_index = term, index + 1
             entries.append(Entry(term, index, kind, data))
         return cls(tuple(entries), encoded)

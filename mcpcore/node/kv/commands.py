@@ -1,0 +1,173 @@
+"""What can be asked of the key-value machine: commands, which go through the log, and requests.
+
+This module exists so that a client, a node and a log agree on the bytes. Writing to the store is a
+*command*: proposed, committed, applied on every member. Reading it is a *request*: answered by one
+member. It decides nothing; in particular it knows no limits.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mcpcore.node.kv.records import prefix_end
+from mcpcore.node.kv.wire import (
+    EXPECTATION,
+    OPTIONAL_BYTES,
+    OPTIONAL_NUMBER,
+    Codec,
+    form,
+    read_many,
+    read_number,
+)
+
+
+class Put(NamedTuple):
+    """Set a key. Answers ``PutDone``."""
+
+    key: bytes
+    value: bytes
+    lease: int = 0
+    """The lease to hang the key on; 0 takes it off any lease."""
+    want_previous: bool = False
+    """Whether the answer brings the record that was replaced."""
+
+
+class Delete(NamedTuple):
+    """Remove a key if it is there. Answers ``Deleted``."""
+
+    key: bytes
+    want_previous: bool = False
+    """Whether the answer brings the record that was removed."""
+
+
+class DeletePrefix(NamedTuple):
+    """Remove the keys that start with ``prefix``, in order, as many as one command may.
+
+    Answers ``Deleted``; if that says ``more``, ask again. An empty prefix means every key.
+    """
+
+    prefix: bytes
+
+
+class CompareAndSet(NamedTuple):
+    """Set or remove a key if it is in the expected state. Answers ``Swapped`` or ``NotSwapped``."""
+
+    key: bytes
+    expected: bytes | int | None
+    """Bytes: the value. A number: ``mod_revision``, 0 for no such key. None: no such key."""
+    value: bytes | None
+    """The new value; None removes the key."""
+    lease: int = 0
+
+
+class LeaseGrant(NamedTuple):
+    """Make a lease. Answers ``LeaseGranted``; its id is the log index of the command."""
+
+    ttl_ms: int
+
+
+class LeaseRevoke(NamedTuple):
+    """End a lease and remove its keys. Answers ``LeasesEnded``."""
+
+    lease: int
+
+
+class LeaseExpire(NamedTuple):
+    """End the leases that ran out, those that still exist, and remove their keys.
+
+    Proposed by the leader alone, on word of its ``LeaseTimer``, and only while it leads in the term
+    in which the timer was started. Never forwarded. Answers ``LeasesEnded``.
+    """
+
+    leases: tuple[int, ...]
+
+
+class Get(NamedTuple):
+    """Read one key. Answers ``Found``."""
+
+    key: bytes
+
+
+class Scan(NamedTuple):
+    """Read the keys in [start, end), in order. Answers ``Scanned``.
+
+    To go on where an answer ended, ask again with ``start=answer.next_key``.
+    """
+
+    start: bytes = b""
+    end: bytes | None = None
+    """The first key that is not wanted; None: no end."""
+    limit: int = 0
+    """Most records wanted; 0: as many as one answer may bring."""
+    keys_only: bool = False
+    """Leave the values out (they come as empty)."""
+
+    @classmethod
+    def of_prefix(cls, prefix: bytes, limit: int = 0, *, keys_only: bool = False) -> Scan:
+        """Everything that starts with ``prefix``."""
+        return cls(prefix, prefix_end(prefix), limit, keys_only)
+
+
+class LeaseGet(NamedTuple):
+    """Read what a lease is and which keys hang on it. Answers ``LeaseFound``."""
+
+    lease: int
+
+
+class LeaseKeepAlive(NamedTuple):
+    """Let a lease run its full time again. Answered by the node of the leader, ``LeaseAlive``."""
+
+    lease: int
+
+
+class Watch(NamedTuple):
+    """Hear of changes. Answered by a node with ``Changes``, ``Compacted`` and ``TooSlow``."""
+
+    key: bytes
+    """A key, or the beginning of keys."""
+    prefix: bool = False
+    """Whether ``key`` is a beginning. An empty beginning means every key."""
+    after_revision: int | None = None
+    """Changes after this revision; None: after the latest one the node has applied."""
+
+
+Command = Put | Delete | DeletePrefix | CompareAndSet | LeaseGrant | LeaseRevoke | LeaseExpire
+Request = Get | Scan | LeaseGet | LeaseKeepAlive | Watch
+
+
+def _read_leases(body: tuple[object, ...]) -> tuple[object, ...]:
+    return (read_many(body[0], read_number),)
+
+
+# Tags are for ever: they stand in logs.
+_COMMANDS: Final[Codec[Command]] = Codec(
+    "command",
+    (
+        form(1, Put, bytes, bytes, int, bool),
+        form(2, Delete, bytes, bool),
+        form(3, DeletePrefix, bytes),
+        form(4, CompareAndSet, bytes, EXPECTATION, OPTIONAL_BYTES, int),
+        form(5, LeaseGrant, int),
+        form(6, LeaseRevoke, int),
+        form(7, LeaseExpire, tuple, read=_read_leases),
+    ),
+)
+_REQUESTS: Final[Codec[Request]] = Codec(
+    "request",
+    (
+        form(1, Get, bytes),
+        form(2, Scan, bytes, OPTIONAL_BYTES, int, bool),
+        form(3, LeaseGet, int),
+        form(4, LeaseKeepAlive, int),
+        form(5, Watch, bytes, bool, OPTIONAL_NUMBER),
+    ),
+)
+
+encode_command = _COMMANDS.encode
+"""The bytes of a command, to be proposed. Raises InvalidInput on a field of the wrong type."""
+decode_command = _COMMANDS.decode
+"""The command in some bytes. Raises InvalidInput if there is none."""
+encode_request = _REQUESTS.encode
+"""The bytes of a request. Raises InvalidInput on a field of the wrong type."""
+decode_request = _REQUESTS.decode
+"""The request in some bytes. Raises InvalidInput if there is none."""

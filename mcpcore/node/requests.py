@@ -1,0 +1,149 @@
+"""What clients ask a node, and what it answers, as frames.
+
+This module exists so that both ends agree on the bytes, and so that an error raised on a node is
+raised again, with its class and its facts, at the client. It must never act on what it decodes.
+
+A request is (id, op, group, ...arguments), a reply (id, status, body). Ids are the client's own;
+several requests may be under way on one connection, and replies come in any order. A watch sends
+EVENT replies under its id until it ends.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgpack
+
+from mcpcore import errors
+from mcpcore.errors import CoordinationError, InvalidInput
+from mcpcore.raft.types import MAX_UINT
+
+
+class Op(IntEnum):
+    """What is asked. Numbers are part of the protocol."""
+
+    PROPOSE = 1
+    """(kind, data): answered with (term, index, result)."""
+    QUERY = 2
+    """(request, consistency): answered with (applied index, answer)."""
+    STATUS = 3
+    """(): the node and all its groups, as a map."""
+    TRANSFER = 4
+    """(target): administrators only; answered at once, None."""
+    WATCH = 5
+    """(request): events follow until CANCEL or the end of the connection."""
+    CANCEL = 6
+    """(id of the watch): answered with None."""
+
+
+_ARGUMENTS: dict[int, tuple[type, ...]] = {
+    Op.PROPOSE: (int, bytes),
+    Op.QUERY: (bytes, str),
+    Op.STATUS: (),
+    Op.TRANSFER: (str,),
+    Op.WATCH: (bytes,),
+    Op.CANCEL: (int,),
+}
+
+
+class Status(IntEnum):
+    """How a request ended."""
+
+    OK = 0
+    ERROR = 1
+    EVENT = 2
+
+
+class Request(NamedTuple):
+    """A decoded request."""
+
+    number: int
+    op: Op
+    group: str
+    arguments: tuple[Any, ...]
+
+
+class Reply(NamedTuple):
+    """A decoded reply; ``body`` of an ERROR is the exception itself."""
+
+    number: int
+    status: Status
+    body: Any
+
+
+def encode_request(number: int, op: Op, group: str, *arguments: object) -> bytes:
+    """The frame of a request."""
+    packed: bytes = msgpack.packb((number, op, group, *arguments))
+    return packed
+
+
+def decode_request(payload: bytes) -> Request:
+    """The request in a frame, believed in nothing.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    row = _row(payload, "a request")
+    if len(row) < 3 or row[1] not in _ARGUMENTS or type(row[2]) is not str:
+        raise InvalidInput("a request must be (id, op, group, ...)")
+    wanted = _ARGUMENTS[row[1]]
+    if len(row) != 3 + len(wanted) or any(
+        type(value) is not kind for value, kind in zip(row[3:], wanted, strict=True)
+    ):
+        names = ", ".join(kind.__name__ for kind in wanted)
+        raise InvalidInput(f"{Op(row[1]).name} takes ({names}), not {len(row) - 3} such arguments")
+    return Request(row[0], Op(row[1]), row[2], row[3:])
+
+
+def encode_reply(number: int, status: Status, body: object) -> bytes:
+    """The frame of a reply."""
+    packed: bytes = msgpack.packb((number, status, body))
+    return packed
+
+
+def encode_error(number: int, error: CoordinationError) -> bytes:
+    """The frame of a reply that raises ``error`` again at the client."""
+    facts = {
+        name: value
+        for name, value in vars(error).items()
+        if type(value) in (str, int, float, bool, type(None))
+    }
+    return encode_reply(number, Status.ERROR, (type(error).__name__, str(error), facts))
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """The reply in a frame.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    row = _row(payload, "a reply")
+    if len(row) != 3 or row[1] not in (0, 1, 2):
+        raise InvalidInput("a reply must be (id, status, body)")
+    status = Status(row[1])
+    return Reply(row[0], status, _error(row[2]) if status is Status.ERROR else row[2])
+
+
+def _row(payload: bytes, what: str) -> tuple[Any, ...]:
+    try:
+        row = msgpack.unpackb(payload, use_list=False)
+    except Exception as error:  # msgpack raises several unrelated classes
+        raise InvalidInput(f"not {what}: {error}") from error
+    if type(row) is not tuple or not row or type(row[0]) is not int or not 0 <= row[0] <= MAX_UINT:
+        raise InvalidInput(f"{what} must be an array that starts with its id")
+    return row
+
+
+def _error(body: object) -> CoordinationError:
+    """Rebuild an error: a class of ``mcpcore.errors`` and its facts, without its constructor."""
+    match body:
+        case (str(name), str(text), dict(facts)):
+            kind = getattr(errors, name, CoordinationError)
+            if not (isinstance(kind, type) and issubclass(kind, CoordinationError)):
+                kind = CoordinationError
+            error = kind.__new__(kind)
+            error.args = (text,)
+            error.__dict__.update({str(fact): value for fact, value in facts.items()})
+            return error
+    raise InvalidInput("an error reply must be (class, message, facts)")

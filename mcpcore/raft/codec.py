@@ -1,0 +1,108 @@
+"""Messages as plain rows for the wire, and back, believing nothing.
+
+This module exists so that a hostile or broken peer meets one wall: a row that decodes is a message
+whose every field has the right type and range. It must never look at what a message means.
+
+A row is a tag and the message's fields in order; entries travel as one byte string, the very bytes
+that the leader's disk holds. Packing rows into frames is the transport's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+from mcpcore.errors import InvalidInput
+from mcpcore.raft.messages import (
+    Append,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+)
+from mcpcore.raft.types import EMPTY_BLOCK, MAX_UINT, Block
+
+# Tags are part of the protocol: never reuse one, never renumber. Tag 1 is Append and is the only
+# one whose fields are not all integers or truth values.
+_CLASSES: dict[int, type[Message]] = {
+    1: Append,
+    2: AppendReply,
+    3: Heartbeat,
+    4: HeartbeatReply,
+    5: PreVote,
+    6: PreVoteReply,
+    7: Vote,
+    8: VoteReply,
+    9: TimeoutNow,
+    10: ReadIndex,
+    11: ReadIndexReply,
+}
+_TAGS = {kind: tag for tag, kind in _CLASSES.items()}
+_BLOCK_AT = 1 + Append._fields.index("block")
+_SHAPES: dict[int, tuple[type, ...]] = {
+    tag: tuple(bytes if hint is Block else hint for hint in get_type_hints(kind).values())
+    for tag, kind in _CLASSES.items()
+}
+
+Row = tuple[object, ...]
+"""A tag and the fields of a message: integers, truth values, bytes."""
+
+
+def to_row(message: Message) -> Row:
+    """The row of a message."""
+    tag = _TAGS[type(message)]
+    if tag == 1:
+        row = (1, *message)
+        block = message[_BLOCK_AT - 1]
+        assert isinstance(block, Block)
+        return (*row[:_BLOCK_AT], block.encoded, *row[_BLOCK_AT + 1 :])
+    return (tag, *message)
+
+
+def from_row(row: object) -> Message:
+    """The message of a row.
+
+    Raises:
+        InvalidInput: it is no row, or a field has the wrong type or range.
+    """
+    if type(row) is not tuple or not row or type(row[0]) is not int:
+        raise InvalidInput("a message must be an array that starts with its tag")
+    tag = row[0]
+    shape = _SHAPES.get(tag)
+    if shape is None:
+        raise InvalidInput(
+            f"unknown message tag {tag}",
+            remedy="The peer speaks a newer protocol than it agreed to in the handshake.",
+        )
+    kind = _CLASSES[tag]
+    if len(row) != len(shape) + 1:
+        raise InvalidInput(f"{kind.__name__} needs {len(shape)} fields, not {len(row) - 1}")
+    fields: tuple[Any, ...] = row[1:]
+    for value, wanted in zip(fields, shape, strict=True):
+        if type(value) is not wanted or (type(value) is int and not 0 <= value <= MAX_UINT):
+            raise InvalidInput(f"{kind.__name__} holds a field that is no {wanted.__name__} >= 0")
+    if tag == 1:
+        return _append(fields)
+    return kind(*fields)
+
+
+def _append(fields: tuple[Any, ...]) -> Append:
+    encoded = fields[_BLOCK_AT - 1]
+    block = EMPTY_BLOCK if encoded == EMPTY_BLOCK.encoded else Block.decode(encoded)
+    message = Append._make((*fields[: _BLOCK_AT - 1], block, *fields[_BLOCK_AT:]))
+    if block.entries:
+        first = block.entries[0]
+        if first.index != message.prev_index + 1 or first.term < message.prev_term:
+            raise InvalidInput(
+                f"entries from {first.index} (term {first.term}) cannot follow "
+                f"{message.prev_index} (term {message.prev_term})"
+            )
+        if block.entries[-1].term > message.term:
+            raise InvalidInput(f"entries of a term beyond the sender's own, {message.term}")
+    return message

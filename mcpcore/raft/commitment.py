@@ -1,0 +1,71 @@
+"""What is committed (sections 5.3 and 5.4.2), and whether we still hold office.
+
+This module exists so that the one rule that makes Raft safe is one function: a leader commits by
+counting only entries of its own term. It must never look at anything but terms, indexes and the
+answers of the members.
+"""
+
+from __future__ import annotations
+
+from mcpcore.raft.election import become_follower, quorum_contact_ns
+from mcpcore.raft.messages import Heartbeat
+from mcpcore.raft.quorum import quorum_value
+from mcpcore.raft.state import RaftState
+
+
+def advance_commit(state: RaftState) -> None:
+    """Commit what a quorum has on its disks, if it is of our own term (Figure 8)."""
+    if not state.is_leader:
+        return
+    progress, own, durable = state.progress, state.id, state.durable_index
+
+    def stored(peer: str) -> int:
+        return durable if peer == own else progress[peer].match if peer in progress else 0
+
+    index = quorum_value(state.configuration, stored)
+    if index > state.commit and state.log.term_at(index) == state.term:
+        state.commit = index
+
+
+def learn_commit(state: RaftState, commit: int) -> None:
+    """Follow the leader's commit, as far as our log is known to equal the leader's."""
+    state.commit = max(state.commit, min(commit, state.matched_index))
+
+
+def announce_commit(state: RaftState) -> None:
+    """Tell members of a new commit index that no append happens to carry."""
+    for peer, progress in state.progress.items():
+        if progress.commit_sent < state.commit and not progress.probing:
+            progress.commit_sent = state.commit
+            state.send(peer, Heartbeat(state.term, progress.session, state.commit, 0, 0, 0))
+
+
+def beat(state: RaftState) -> None:
+    """Say to every member that we still lead, and which reads wait for its answer."""
+    for peer, progress in state.progress.items():
+        state.send(
+            peer,
+            Heartbeat(
+                state.term,
+                progress.session,
+                state.commit,
+                state.read_round,
+                state.now_ns,
+                state.settings.election_timeout_ns,
+            ),
+        )
+        progress.commit_sent = state.commit
+    state.read_round_sent = state.read_round
+    state.heartbeat_due_ns = state.now_ns + state.settings.heartbeat_ns
+
+
+def check_office(state: RaftState) -> None:
+    """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
+    silent_ns = state.now_ns - quorum_contact_ns(state)
+    if silent_ns >= state.settings.election_timeout_ns:
+        become_follower(
+            state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"
+        )
+    elif state.disk_stalled():
+        stalled_s = (state.now_ns - state.writes[0].since_ns) / 1e9
+        become_follower(state, state.term, "", f"the disk has not answered for {stalled_s:.1f} s")

@@ -1,0 +1,381 @@
+"""One member of one group, as a step machine.
+
+This module exists so that a driver needs to know seven verbs and no rules: hand in what happened
+(``step``, ``tick``, ``propose``, ``read``, ``written``...), then take what must happen (``ready``).
+The order is the driver's only duty: take a :class:`Ready`, send its messages, start its write,
+apply its entries; call ``written`` when a write is durable. What must wait for the disk waits in
+here, so a driver cannot get it wrong. The rules are in the neighbouring modules, one per section
+of the paper. It must never act on the world.
+
+Time is an integer of nanoseconds from a monotonic clock, handed in with every call; ``deadline_ns``
+names when the next ``tick`` is due.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mcpcore.errors import (
+    NotLeader,
+    ProposalTooLarge,
+    ProtocolViolation,
+    QueueFull,
+    TransferUnderWay,
+)
+from mcpcore.raft import commitment, election, reads, replication, transfer
+from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
+from mcpcore.raft.messages import (
+    Append,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+)
+from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.state import Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
+
+Row = tuple[str, Message]
+"""A message and the member it goes to."""
+
+
+class Ready(NamedTuple):
+    """What must happen now, in this order: send, start the write, apply, answer.
+
+    Args:
+        messages: to send at once; nothing in them waits for ``write``.
+        write: to make durable, then ``Raft.written(write.seq)``; None if nothing is new.
+        committed: entries to apply, each exactly once, in order.
+        reads: reads that may be answered once applied up to their index (0: cannot be confirmed).
+        events: what changed about roles, for logs and people.
+    """
+
+    messages: list[Row]
+    write: Write | None
+    committed: list[Entry]
+    reads: list[ReadAnswer]
+    events: list[RoleChanged]
+
+
+class Raft:
+    """A member of a Raft group: the protocol and nothing else.
+
+    Args:
+        node: this member's name.
+        settings: windows and bounds, the same for all members.
+        rng: source of randomness for election windows and the numbers of reads; seeded by the
+            caller, differently at every start, or a late answer may meet a new read's number.
+        configuration: the configuration in force at the start of ``log``.
+        hard_state: term and vote as found on the disk.
+        log: entries as found on the disk.
+        now_ns: the monotonic clock.
+        group: the group's name, for messages to people.
+
+    Raises:
+        InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(
+        self,
+        node: str,
+        settings: RaftSettings,
+        rng: Entropy,
+        *,
+        configuration: Configuration,
+        hard_state: HardState = HardState(),  # noqa: B008 - immutable
+        log: RaftLog | None = None,
+        now_ns: int = 0,
+        group: str = "main",
+    ) -> None:
+        self._state = RaftState(
+            node,
+            settings,
+            rng,
+            group=group,
+            configuration=configuration,
+            hard_state=hard_state,
+            log=log if log is not None else RaftLog(),
+            now_ns=now_ns,
+        )
+
+    # --- what is ---------------------------------------------------------------------------
+
+    @property
+    def state(self) -> RaftState:
+        """All variables, to look at. Changing them is not yours to do."""
+        return self._state
+
+    @property
+    def leader(self) -> str:
+        """The leader this member follows (itself if it leads), or empty."""
+        return self._state.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads."""
+        return self._state.role is Role.LEADER
+
+    def deadline_ns(self) -> int:
+        """When the next ``tick`` is due, on the clock handed in."""
+        state = self._state
+        if state.role is Role.LEADER:
+            return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
+        # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
+        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+
+    def check(self) -> None:
+        """Every promise the state makes about itself."""
+        self._state.check()
+
+    def __repr__(self) -> str:
+        return f"<{self._state!r}>"
+
+    # --- what happened ---------------------------------------------------------------------
+
+    def tick(self, now_ns: int) -> None:
+        """Time passed."""
+        state = self._enter(now_ns)
+        before = (state.term, state.leader)
+        if state.is_leader:
+            commitment.check_office(state)
+        if state.is_leader:
+            transfer.give_up_when_late(state)
+            replication.resend_lost(state)
+            if now_ns >= state.heartbeat_due_ns:
+                commitment.beat(state)
+        else:
+            if now_ns >= state.election_deadline_ns:
+                silence = f"{state.leader or 'no leader'} has been silent"
+                election.start_pre_vote(state, silence)
+            reads.expire_forwarded(state)
+        self._leave(before)
+
+    def propose(self, data: bytes, now_ns: int, kind: EntryKind = EntryKind.COMMAND) -> Entry:
+        """Append a command, if we lead. It is committed if ``ready`` hands it out, in this term.
+
+        Returns:
+            The entry: remember its term and index to recognise the outcome.
+
+        Raises:
+            NotLeader: ask the leader named.
+            TransferUnderWay: leadership is being handed over.
+            ProposalTooLarge: the command exceeds the limit.
+            QueueFull: too many uncommitted bytes are waiting.
+        """
+        state = self._state
+        if now_ns > state.now_ns:
+            state.now_ns = now_ns
+        if state.role is not Role.LEADER:
+            raise NotLeader(state.group, state.leader or None)
+        if state.transfer_target:
+            raise TransferUnderWay(state.group, state.transfer_target)
+        settings = state.settings
+        size = len(data)
+        if size > settings.max_proposal_bytes:
+            raise ProposalTooLarge(state.group, size, settings.max_proposal_bytes)
+        waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
+        if waiting > settings.max_uncommitted_bytes:
+            raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
+        state.uncommitted_bytes = waiting
+        entry = Entry(state.term, state.log.last_index + 1, kind, data)
+        state.log.append((entry,))
+        return entry
+
+    def read(self, now_ns: int) -> int:
+        """Ask for a linearizable read, on any member; the answer comes with a later ``ready``.
+
+        Returns:
+            The number under which the answer comes.
+
+        Raises:
+            NotLeader: no leader is known.
+            QueueFull: too many reads are waiting.
+        """
+        return reads.ask(self._enter(now_ns))
+
+    def lease_read(self, now_ns: int) -> int:
+        """The index to which state must be applied to read right now, without asking anybody.
+
+        Raises:
+            NotLeader: we do not lead.
+            LeaseUnavailable: the lease cannot be relied upon; ask with ``read`` instead.
+        """
+        return reads.lease_index(self._enter(now_ns))
+
+    def transfer_leadership(self, target: str, now_ns: int) -> None:
+        """Hand leadership to ``target``; given up after an election timeout.
+
+        Raises:
+            NotLeader: we have nothing to hand over.
+            TransferRefused: the target cannot lead, or another transfer is under way.
+        """
+        transfer.start(self._enter(now_ns), target)
+
+    def peer_connected(self, peer: str, now_ns: int, *, remembers: bool = True) -> None:
+        """A new connection to ``peer`` stands; whatever was under way on the old one is lost.
+
+        Args:
+            remembers: False if the peer came back without its disk, so that nothing it once
+                confirmed holds any more.
+        """
+        state = self._enter(now_ns)
+        progress = state.progress.get(peer)
+        if progress is not None:
+            state.session_counter += 1
+            progress.session = state.session_counter
+            if not remembers:
+                progress.match = 0
+            progress.probe()
+            progress.commit_sent = 0
+
+    def written(self, seq: int, now_ns: int) -> None:
+        """All writes up to ``seq`` are durable."""
+        state = self._enter(now_ns)
+        before = (state.term, state.leader)
+        for to, message in state.note_written(seq):
+            if to == state.id:
+                self._dispatch(to, message)
+            else:
+                state.outbox.append((to, message))
+        commitment.advance_commit(state)
+        self._leave(before)
+
+    def step(self, sender: str, message: Message, now_ns: int) -> None:
+        """A message arrived from ``sender``.
+
+        Raises:
+            ProtocolViolation: no correct member sends this. Close the connection; the state is as
+                it was before, except that time has passed and a higher term was noted.
+        """
+        state = self._enter(now_ns)
+        before = (state.term, state.leader)
+        self._dispatch(sender, message)
+        self._leave(before)
+
+    # --- what must happen ------------------------------------------------------------------
+
+    def ready(self) -> Ready:
+        """Take what must happen now. Empty lists and None if there is nothing."""
+        state = self._state
+        if state.role is Role.LEADER:
+            transfer.offer_when_ready(state)
+            if state.read_round > state.read_round_sent:
+                commitment.beat(state)
+            replication.replicate(state)
+            commitment.announce_commit(state)
+            reads.confirm(state)
+        write = state.take_write()
+        committed: list[Entry] = []
+        if state.handed < state.commit:
+            last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
+            committed = state.log.entries(state.handed + 1, last)
+            if state.role is Role.LEADER:
+                state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
+            state.handed = last
+        ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
+        state.outbox, state.read_answers, state.events = [], [], []
+        return ready
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another ``ready`` would hand out more: committed entries come in portions."""
+        return self._state.handed < self._state.commit
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _enter(self, now_ns: int) -> RaftState:
+        state = self._state
+        if now_ns > state.now_ns:
+            state.now_ns = now_ns
+        return state
+
+    def _leave(self, before: tuple[int, str]) -> None:
+        state = self._state
+        if (state.term, state.leader) != before:
+            reads.fail_pending(state)
+
+    def _dispatch(self, sender: str, message: Message) -> None:
+        state = self._state
+        term = message.term
+        kind = type(message)
+        if term > state.term:
+            if kind is Append or kind is Heartbeat:
+                election.become_follower(state, term, sender, f"{sender} leads term {term}")
+            elif kind in _REPLIES:
+                reason = f"{sender} is already in term {term}"
+                election.become_follower(state, term, "", reason)
+        elif term < state.term:
+            if kind is Append:
+                assert isinstance(message, Append)
+                refusal = AppendReply(state.term, message.session, False, 0, 0, 0, 0)
+                state.reply(sender, refusal)
+                return
+            if kind is Heartbeat:
+                assert isinstance(message, Heartbeat)
+                state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
+                return
+            if kind not in _TERM_NEED_NOT_BE_OURS:
+                return  # An answer or offer of an older term: it counts for nothing now.
+        match message:
+            case Append():
+                self._expect_follower(sender, term)
+                replication.on_append(state, sender, message)
+            case AppendReply():
+                replication.on_append_reply(state, sender, message)
+            case Heartbeat():
+                self._expect_follower(sender, term)
+                _on_heartbeat(state, sender, message)
+            case HeartbeatReply():
+                _on_heartbeat_reply(state, sender, message)
+            case PreVote():
+                election.on_pre_vote(state, sender, message)
+            case PreVoteReply():
+                election.on_pre_vote_reply(state, sender, message)
+            case Vote():
+                election.on_vote(state, sender, message)
+            case VoteReply():
+                election.on_vote_reply(state, sender, message)
+            case TimeoutNow():
+                transfer.on_timeout_now(state, sender, message)
+            case ReadIndex():
+                reads.on_read_index(state, sender, message)
+            case ReadIndexReply():
+                reads.on_read_index_reply(state, sender, message)
+
+    def _expect_follower(self, sender: str, term: int) -> None:
+        state = self._state
+        if state.is_leader or (state.leader and state.leader != sender):
+            raise ProtocolViolation(
+                f"{sender} claims to lead term {term} of group {state.group}, which "
+                f"{state.leader} leads"
+            )
+
+
+# Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
+# still grant one; its answer names the term that was asked about.
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
+_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
+
+
+def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
+    if beat.sent_ns:
+        election.keep_promise(state, sender, beat.promise_ns)
+        state.reply(sender, HeartbeatReply(state.term, beat.session, beat.round, beat.sent_ns))
+    commitment.learn_commit(state, beat.commit)
+
+
+def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -> None:
+    progress = replication.heard(state, sender, answer.term, answer.session, answer.sent_ns)
+    if progress is not None:
+        if answer.round > state.read_round_sent:
+            raise ProtocolViolation(f"{sender} confirms read round {answer.round}, not yet sent")
+        progress.round = max(progress.round, answer.round)

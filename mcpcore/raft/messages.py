@@ -1,0 +1,151 @@
+"""What members of a group say to each other.
+
+This module exists so that every field on the wire has one definition. Requests are imperative,
+replies carry the replier's term, so that a late answer of an older life is recognised and dropped.
+Who sent a message is not in it: the transport knows that from the sender's certificate.
+It must never hold behaviour.
+
+Times (``sent_ns``) are readings of the *leader's* monotonic clock, echoed back unchanged, so that
+no two clocks are ever compared.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mcpcore.raft.types import Block
+
+
+class PreVote(NamedTuple):
+    """Would you vote for me in ``term``? Changes nothing at the receiver (thesis section 9.6)."""
+
+    term: int
+    last_term: int
+    last_index: int
+
+
+class PreVoteReply(NamedTuple):
+    """The answer to a :class:`PreVote`; ``asked_term`` is the term that was asked about."""
+
+    term: int
+    asked_term: int
+    granted: bool
+
+
+class Vote(NamedTuple):
+    """Vote for me in ``term`` (RequestVote, Figure 2).
+
+    ``transfer`` says that the leader itself asked for this election, so that a promise to that
+    leader does not stand against it (thesis section 4.2.3).
+    """
+
+    term: int
+    last_term: int
+    last_index: int
+    transfer: bool
+
+
+class VoteReply(NamedTuple):
+    """The answer to a :class:`Vote`."""
+
+    term: int
+    granted: bool
+
+
+class Append(NamedTuple):
+    """Store these entries after (prev_term, prev_index) (AppendEntries, Figure 2).
+
+    Args:
+        session: number of this leader's conversation with this member; the reply repeats it.
+        commit: the leader's commit index.
+        sent_ns: the leader's monotonic clock when this was made.
+        promise_ns: for how long after receipt the receiver helps no other candidate.
+    """
+
+    term: int
+    session: int
+    prev_term: int
+    prev_index: int
+    block: Block
+    commit: int
+    sent_ns: int
+    promise_ns: int
+
+
+class AppendReply(NamedTuple):
+    """The answer to an :class:`Append`.
+
+    ``accepted``: ``at_index`` is the last entry known to be on the follower's disk and equal to the
+    leader's. Otherwise ``at_index`` repeats the refused ``prev_index``, and (hint_term, hint_index)
+    is the last position at or below it that could still match (section 5.3, fast back-tracking).
+    """
+
+    term: int
+    session: int
+    accepted: bool
+    at_index: int
+    hint_term: int
+    hint_index: int
+    sent_ns: int
+
+
+class Heartbeat(NamedTuple):
+    """I still lead ``term``.
+
+    ``round`` numbers the latest round of reads to be confirmed. ``sent_ns`` 0 means that only the
+    commit index is news, and no reply is wanted.
+    """
+
+    term: int
+    session: int
+    commit: int
+    round: int
+    sent_ns: int
+    promise_ns: int
+
+
+class HeartbeatReply(NamedTuple):
+    """The answer to a :class:`Heartbeat`."""
+
+    term: int
+    session: int
+    round: int
+    sent_ns: int
+
+
+class TimeoutNow(NamedTuple):
+    """Start an election at once: leadership is being handed to you (thesis section 3.10)."""
+
+    term: int
+
+
+class ReadIndex(NamedTuple):
+    """At which index may I answer a read? Asked by a follower (thesis section 6.4)."""
+
+    term: int
+    read: int
+
+
+class ReadIndexReply(NamedTuple):
+    """The answer to a :class:`ReadIndex`; ``read_index`` 0 means that the
+    leader cannot say."""
+
+    term: int
+    read: int
+    read_index: int
+
+
+Message = (
+    PreVote
+    | PreVoteReply
+    | Vote
+    | VoteReply
+    | Append
+    | AppendReply
+    | Heartbeat
+    | HeartbeatReply
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexReply
+)
+"""Anything that one member may say to another."""

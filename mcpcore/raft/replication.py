@@ -1,0 +1,188 @@
+"""How a leader's log reaches the others (section 5.3).
+
+This module exists so that "same index and term, same log up to there" is kept by one pair of
+functions: one that sends what may be missing, one that stores what really is. Sends are pipelined
+within windows of messages and bytes; a member whose log we do not know yet is probed first.
+It must never decide what is committed.
+"""
+
+from __future__ import annotations
+
+from mcpcore.errors import ProtocolViolation
+from mcpcore.raft.commitment import advance_commit, learn_commit
+from mcpcore.raft.election import keep_promise
+from mcpcore.raft.messages import Append, AppendReply
+from mcpcore.raft.state import Progress, RaftState
+from mcpcore.raft.types import Block
+
+# --- leader -----------------------------------------------------------------------------------
+
+
+def replicate(state: RaftState) -> None:
+    """Send every member what it misses, as far as its windows allow."""
+    for peer, progress in state.progress.items():
+        if progress.probing:
+            if not progress.waiting:
+                _send_append(state, peer, progress)
+        else:
+            limit = state.settings.max_inflight
+            while (
+                progress.next <= state.log.last_index
+                and len(progress.inflight) < limit
+                and progress.inflight_bytes < state.settings.max_inflight_bytes
+            ):
+                _send_append(state, peer, progress)
+
+
+def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
+    settings, log = state.settings, state.log
+    prev_index = progress.next - 1
+    prev_term = log.term_at(prev_index)
+    assert prev_term is not None, "entries below the base need a snapshot"
+    last = log.last_index
+    if progress.next <= last:
+        last = log.limit(progress.next, last, settings.max_append_bytes)
+    block = log.block(progress.next, last)
+    state.send(
+        peer,
+        Append(
+            state.term,
+            progress.session,
+            prev_term,
+            prev_index,
+            block,
+            state.commit,
+            state.now_ns,
+            settings.election_timeout_ns,
+        ),
+    )
+    progress.commit_sent = state.commit
+    if progress.probing:
+        progress.waiting = True
+        progress.probe_sent_ns = state.now_ns
+    elif block.entries:
+        size = sum(len(entry.data) for entry in block.entries)
+        progress.inflight.append((last, size, state.now_ns))
+        progress.inflight_bytes += size
+        progress.next = last + 1
+
+
+def resend_lost(state: RaftState) -> None:
+    """Probe members that left an append unanswered for a whole election timeout.
+
+    Connections lose messages only when they break, and a new connection probes at once; this is
+    the net below that.
+    """
+    patience_ns = state.settings.election_timeout_ns
+    for progress in state.progress.values():
+        if progress.probing:
+            if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
+                progress.probe()
+        elif progress.inflight and state.now_ns - progress.inflight[0][2] >= patience_ns:
+            progress.probe()
+
+
+def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
+    """Learn how far a member's log equals ours."""
+    progress = heard(state, sender, answer.term, answer.session, answer.sent_ns)
+    if progress is None:
+        return
+    if answer.at_index > state.log.last_index:
+        raise ProtocolViolation(
+            f"{sender} answers for index {answer.at_index}, beyond our last {state.log.last_index}"
+        )
+    if answer.accepted:
+        _accepted(state, sender, progress, answer.at_index)
+    else:
+        _refused(state, progress, answer)
+
+
+def heard(state: RaftState, sender: str, term: int, session: int, sent_ns: int) -> Progress | None:
+    """The member's progress, if this answer belongs to our present office and conversation."""
+    progress = state.progress.get(sender)
+    if progress is None or term != state.term or session != progress.session:
+        return None
+    if sent_ns > state.now_ns:
+        raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")
+    progress.contact_ns = max(progress.contact_ns, sent_ns)
+    return progress
+
+
+def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> None:
+    inflight = progress.inflight
+    while inflight and inflight[0][0] <= index:
+        progress.inflight_bytes -= inflight.popleft()[1]
+    if index > progress.match:
+        progress.match = index
+        progress.next = max(progress.next, index + 1)
+    if progress.probing:
+        progress.probing = progress.waiting = False
+        progress.next = progress.match + 1
+    advance_commit(state)
+
+
+def _refused(state: RaftState, progress: Progress, answer: AppendReply) -> None:
+    if answer.at_index <= progress.match:
+        return  # An old refusal: that position was found to match since.
+    if progress.probing and answer.at_index != progress.next - 1:
+        return  # Answers an earlier probe.
+    meet = state.log.last_position_at_most(answer.hint_index, answer.hint_term)
+    progress.probe()
+    progress.next = max(progress.match, meet.index) + 1
+
+
+# --- follower ---------------------------------------------------------------------------------
+
+
+def on_append(state: RaftState, sender: str, ask: Append) -> None:
+    """Store what the leader sent, if our logs agree on what comes before it."""
+    keep_promise(state, sender, ask.promise_ns)
+    log = state.log
+    known = log.term_at(ask.prev_index)
+    if ask.prev_index < log.base.index:
+        # The snapshot already covers it; what it covers is committed and therefore equal.
+        known = ask.prev_term
+    if known != ask.prev_term:
+        hint = log.last_position_at_most(ask.prev_index, ask.prev_term)
+        state.reply(
+            sender,
+            AppendReply(
+                state.term,
+                ask.session,
+                False,
+                ask.prev_index,
+                hint.term,
+                hint.index,
+                ask.sent_ns,
+            ),
+        )
+        return
+    last_new = ask.prev_index + len(ask.block)
+    _store_missing(state, sender, ask.block)
+    state.matched_index = max(state.matched_index, last_new)
+    learn_commit(state, ask.commit)
+    state.reply_after_log(
+        sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, ask.sent_ns)
+    )
+
+
+def _store_missing(state: RaftState, sender: str, block: Block) -> None:
+    """Append the entries we lack. Only an entry that really conflicts truncates ours.
+
+    An old, reordered append must not cut off entries that arrived since: they matched.
+    """
+    log = state.log
+    for position, entry in enumerate(block.entries):
+        if entry.index <= log.base.index:
+            continue
+        ours = log.term_at(entry.index)
+        if ours == entry.term:
+            continue
+        if ours is not None:
+            if entry.index <= state.commit:
+                raise ProtocolViolation(
+                    f"{sender} wants to replace index {entry.index}, committed up to {state.commit}"
+                )
+            state.truncate_from(entry.index)
+        state.append_block(Block(block.entries[position:]) if position else block)
+        return

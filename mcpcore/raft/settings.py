@@ -1,0 +1,74 @@
+"""How patient a group is and how much it may hold.
+
+This module exists so that every window and bound of the protocol stands in one place, with its
+unit and its reason. It must never hold a value that changes while a group runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcpcore.errors import InvalidInput
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSettings:
+    """Windows and bounds of one group. All members should use the same windows.
+
+    Args:
+        election_timeout_ns: silence of the leader after which a follower doubts it. Each wait is
+            drawn from [this, twice this). Also the time after which a leader without a quorum
+            steps down, and the promise that followers make to a leader they hear.
+        heartbeat_ns: how often a leader speaks to each member when there is nothing to say.
+        drift_ppm: the most by which two members' monotonic clocks may differ in rate; shortens
+            the lease. 500 is ten times what crystal oscillators do.
+        lease_reads: whether reads may rely on the lease at all.
+        max_proposal_bytes: size of one command.
+        max_uncommitted_bytes: commands accepted but not yet committed, in bytes.
+        max_append_bytes: entries in one message (one entry always fits).
+        max_inflight: unanswered appends per member.
+        max_inflight_bytes: unanswered appends per member, in bytes.
+        max_apply_bytes: committed entries handed out in one go.
+        max_pending_reads: reads waiting for confirmation.
+
+    Raises:
+        InvalidInput: the windows contradict each other or a bound is not positive.
+    """
+
+    election_timeout_ns: int = 5 * SECOND
+    heartbeat_ns: int = 1 * SECOND
+    drift_ppm: int = 500
+    lease_reads: bool = True
+    max_proposal_bytes: int = 2 << 20
+    max_uncommitted_bytes: int = 64 << 20
+    max_append_bytes: int = 1 << 20
+    max_inflight: int = 256
+    max_inflight_bytes: int = 16 << 20
+    max_apply_bytes: int = 4 << 20
+    max_pending_reads: int = 100_000
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            wanted = bool if name == "lease_reads" else int
+            if type(value) is not wanted:
+                raise InvalidInput(f"must be of type {wanted.__name__}, not {value!r}", where=name)
+            if name not in ("drift_ppm", "lease_reads") and value <= 0:
+                raise InvalidInput(f"must be positive, not {value}", where=name)
+        if not 0 <= self.drift_ppm < 500_000:
+            raise InvalidInput(f"must be in [0, 500000), not {self.drift_ppm}", where="drift_ppm")
+        if self.heartbeat_ns * 2 > self.election_timeout_ns:
+            raise InvalidInput(
+                f"{self.heartbeat_ns} ns leaves no room for a lost heartbeat within an election "
+                f"timeout of {self.election_timeout_ns} ns",
+                where="heartbeat_ns",
+                remedy="Make the election timeout at least twice the heartbeat, better five times.",
+            )
+
+    @property
+    def lease_ns(self) -> int:
+        """How long after a heartbeat was *sent* the quorum that answered it still holds."""
+        return self.election_timeout_ns * (1_000_000 - 2 * self.drift_ppm) // 1_000_000

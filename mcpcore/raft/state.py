@@ -1,0 +1,402 @@
+"""What one member knows: the variables of Figure 2, and what must leave next.
+
+This module exists so that the rules (elections, replication, commitment, reads, transfer) can each
+live on a screen of their own and share one state. It owns one rule itself, because every other
+relies on it: *nothing that promises leaves before what it promises is durable*. An answer goes to
+``outbox`` when nothing stands behind it, and otherwise waits behind the write that does.
+It must never read a clock or draw from anything but the random source handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from mcpcore.errors import InvalidInput
+from mcpcore.raft.log import RaftLog
+from mcpcore.raft.messages import Message
+from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
+
+NEVER = (1 << 63) - 1
+"""A deadline that never comes."""
+
+
+class Entropy(Protocol):
+    """Where randomness comes from: a ``random.Random`` fits."""
+
+    def randrange(self, stop: int, /) -> int:
+        """A number in [0, stop)."""
+        ...
+
+
+class Role(Enum):
+    """What a member is at the moment."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Write(NamedTuple):
+    """Make this durable, in order, then call ``Raft.written(seq)``.
+
+    The hard state comes before the blocks: a disk that a crash leaves with entries of a term that
+    it does not know is refused at the next start.
+
+    A block whose first index is not beyond the end of the stored log replaces everything from
+    there on.
+    """
+
+    seq: int
+    hard_state: HardState | None
+    blocks: tuple[Block, ...]
+
+
+class RoleChanged(NamedTuple):
+    """This member's role, term or known leader changed; ``reason`` is one plain sentence."""
+
+    term: int
+    role: Role
+    leader: str
+    reason: str
+
+
+class ReadAnswer(NamedTuple):
+    """A read may be answered once ``read_index`` is applied; 0 means it cannot be confirmed."""
+
+    read: int
+    read_index: int
+
+
+@dataclass(slots=True)
+class PendingWrite:
+    """A write under way, what it will have made durable, and the messages that wait for it."""
+
+    seq: int
+    since_ns: int
+    last_index: int
+    hard_state: HardState
+    gated: list[tuple[str, Message]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a leader knows about one member.
+
+    Args:
+        match: highest index known to be durable there and equal to ours.
+        next: first index not yet sent.
+        probing: we do not know where the logs meet, so one append at a time is out.
+        waiting: the probe is out.
+        inflight: (last index, bytes, sent) of appends not yet answered, oldest first.
+        contact_ns: when we *sent* the latest message that was answered; our own clock.
+        commit_sent: the commit index the member was last told.
+        session: number of this conversation; answers of an earlier one are dropped.
+    """
+
+    next: int
+    contact_ns: int
+    session: int
+    match: int = 0
+    probing: bool = True
+    waiting: bool = False
+    probe_sent_ns: int = 0
+    inflight: deque[tuple[int, int, int]] = field(default_factory=deque)
+    inflight_bytes: int = 0
+    commit_sent: int = 0
+    round: int = 0
+
+    def probe(self) -> None:
+        """Forget what is in flight, and find out where the logs meet."""
+        self.probing, self.waiting = True, False
+        self.next = self.match + 1
+        self.inflight.clear()
+        self.inflight_bytes = 0
+
+
+class RaftState:
+    """All of it. Fields are public to the rule modules of this package, and to nobody else."""
+
+    __slots__ = (
+        "commit",
+        "configurations",
+        "durable_hard_state",
+        "durable_index",
+        "election_deadline_ns",
+        "events",
+        "gated",
+        "group",
+        "handed",
+        "heartbeat_due_ns",
+        "id",
+        "leader",
+        "lease_void",
+        "log",
+        "matched_index",
+        "new_blocks",
+        "now_ns",
+        "outbox",
+        "progress",
+        "promise_until_ns",
+        "read_answers",
+        "read_round",
+        "read_round_sent",
+        "reads_forwarded",
+        "reads_next_id",
+        "reads_waiting",
+        "rng",
+        "role",
+        "session_counter",
+        "settings",
+        "term",
+        "term_start",
+        "transfer_deadline_ns",
+        "transfer_sent",
+        "transfer_target",
+        "uncommitted_bytes",
+        "unwritten_from",
+        "voted_for",
+        "votes",
+        "write_seq",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        node: str,
+        settings: RaftSettings,
+        rng: Entropy,
+        *,
+        group: str,
+        configuration: Configuration,
+        hard_state: HardState,
+        log: RaftLog,
+        now_ns: int,
+    ) -> None:
+        self.id = node
+        self.group = group
+        self.settings = settings
+        self.rng = rng
+        self.now_ns = now_ns
+
+        if hard_state.term < log.last.term:
+            raise InvalidInput(
+                f"the stored term {hard_state.term} lies behind the log, which holds entries of "
+                f"term {log.last.term}: a vote may have been lost",
+                where=f"group {group}, member {node}",
+                remedy="Restore the disk, or bring the member back empty under a new identity.",
+            )
+        # Persistent state, and how much of it is on the disk already.
+        self.term, self.voted_for = hard_state
+        self.log = log
+        self.durable_hard_state = hard_state
+        self.durable_index = log.last_index
+        self.unwritten_from = log.last_index + 1
+        # In force from the moment it is appended, committed or not (section 6).
+        self.configurations: list[tuple[int, Configuration]] = [(log.base.index, configuration)]
+        for entry in log.entries(log.base.index + 1, log.last_index):
+            self.note_configuration(entry)
+
+        # Volatile state.
+        self.role = Role.FOLLOWER
+        self.leader = ""
+        self.commit = log.base.index
+        self.handed = log.base.index
+        self.matched_index = log.base.index
+        if self.term == 0:
+            # A newborn group has promised nothing to anybody, so its first election need not wait.
+            self.promise_until_ns = now_ns
+            self.election_deadline_ns = now_ns + rng.randrange(settings.election_timeout_ns)
+        else:
+            # A promise made before a restart is forgotten: every start behaves as if one was made.
+            self.promise_until_ns = now_ns + settings.election_timeout_ns
+            self.reset_election_deadline()
+        if self.configuration.members == {node}:
+            self.election_deadline_ns = now_ns  # alone: there is nobody to wait for
+
+        # Candidate.
+        self.votes: dict[str, bool] = {}
+
+        # Leader.
+        self.progress: dict[str, Progress] = {}
+        self.session_counter = 0
+        self.heartbeat_due_ns = NEVER
+        self.term_start = 0
+        self.uncommitted_bytes = 0
+        self.lease_void = False
+        self.transfer_target = ""
+        self.transfer_deadline_ns = NEVER
+        self.transfer_sent = False
+
+        # Reads: waiting for the first commit of a term or for a round; forwarded to the leader.
+        self.reads_waiting: deque[tuple[int, int, str, int]] = deque()
+        self.reads_forwarded: dict[int, int] = {}
+        self.reads_next_id = 1 + (rng.randrange(1 << 30) << 32)
+        self.read_round = 0
+        self.read_round_sent = 0
+
+        # What must leave next.
+        self.outbox: list[tuple[str, Message]] = []
+        self.gated: list[tuple[str, Message]] = []
+        self.new_blocks: list[Block] = []
+        self.writes: deque[PendingWrite] = deque()
+        self.write_seq = 0
+        self.read_answers: list[ReadAnswer] = []
+        self.events: list[RoleChanged] = []
+
+    # --- facts ------------------------------------------------------------------------------
+
+    @property
+    def hard_state(self) -> HardState:
+        """What must be durable before an answer leaves."""
+        return HardState(self.term, self.voted_for)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in the log."""
+        return self.configurations[-1][1]
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads its term."""
+        return self.role is Role.LEADER
+
+    def disk_stalled(self) -> bool:
+        """Whether a write has been waiting for its sync longer than anybody's patience."""
+        return bool(self.writes) and (
+            self.now_ns - self.writes[0].since_ns > self.settings.election_timeout_ns
+        )
+
+    # --- what leaves ------------------------------------------------------------------------
+
+    def send(self, to: str, message: Message) -> None:
+        """Send something that promises nothing about our disk."""
+        self.outbox.append((to, message))
+
+    def reply(self, to: str, message: Message) -> None:
+        """Send something that carries our term: only once the term and the vote are durable."""
+        if self.durable_hard_state == (self.term, self.voted_for):
+            self.outbox.append((to, message))
+        else:
+            self.gated.append((to, message))
+
+    def reply_after_log(self, to: str, message: Message) -> None:
+        """Send something that vouches for the log: only once all of the log is durable."""
+        if (
+            self.durable_hard_state == (self.term, self.voted_for)
+            and self.durable_index >= self.log.last_index
+        ):
+            self.outbox.append((to, message))
+        else:
+            self.gated.append((to, message))
+
+    def take_write(self) -> Write | None:
+        """What must be made durable now; messages gated so far will wait for it."""
+        if self.unwritten_from <= self.log.last_index:
+            # A leader's own entries: one block for all that were proposed since the last write.
+            self.new_blocks.append(self.log.block(self.unwritten_from, self.log.last_index))
+            self.unwritten_from = self.log.last_index + 1
+        hard_state, blocks = self.hard_state, self.new_blocks
+        before = self.writes[-1].hard_state if self.writes else self.durable_hard_state
+        if not blocks and hard_state == before:
+            if self.gated:
+                assert self.writes, "gated messages with nothing to wait for"
+                self.writes[-1].gated.extend(self.gated)
+                self.gated = []
+            return None
+        self.write_seq += 1
+        pending = PendingWrite(
+            self.write_seq, self.now_ns, self.log.last_index, hard_state, self.gated
+        )
+        self.writes.append(pending)
+        self.gated = []
+        self.new_blocks = []
+        return Write(pending.seq, hard_state if hard_state != before else None, tuple(blocks))
+
+    def note_written(self, seq: int) -> list[tuple[str, Message]]:
+        """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
+        freed: list[tuple[str, Message]] = []
+        while self.writes and self.writes[0].seq <= seq:
+            done = self.writes.popleft()
+            self.durable_hard_state = done.hard_state
+            self.durable_index = done.last_index
+            freed.extend(done.gated)
+        return freed
+
+    # --- the log ----------------------------------------------------------------------------
+
+    def append_block(self, block: Block) -> None:
+        """Add entries from a leader at the end of our log."""
+        self.log.append(block.entries)
+        self.new_blocks.append(block)
+        self.unwritten_from = self.log.last_index + 1
+        for entry in block.entries:
+            self.note_configuration(entry)
+
+    def note_configuration(self, entry: Entry) -> None:
+        """Put a configuration in force as soon as it is in the log (section 6)."""
+        if entry.kind == EntryKind.CONFIG:
+            self.configurations.append((entry.index, Configuration.decode(entry.data)))
+
+    def truncate_from(self, index: int) -> None:
+        """Drop entries that the leader of this term does not have."""
+        assert index > self.commit, "a committed entry is never dropped"
+        self.log.truncate_from(index)
+        # Writes under way may still put the dropped entries on the disk, but only until the write
+        # that replaces them, which comes later. Until then they prove nothing about our new log.
+        self.durable_index = min(self.durable_index, index - 1)
+        for write in self.writes:
+            write.last_index = min(write.last_index, index - 1)
+        self.matched_index = min(self.matched_index, index - 1)
+        while self.configurations[-1][0] >= index:
+            self.configurations.pop()
+
+    # --- time -------------------------------------------------------------------------------
+
+    def reset_election_deadline(self) -> None:
+        """Wait again, for a time no other member is likely to draw (section 5.2).
+
+        Never less than we promised: to stand for election is to help somebody else.
+        """
+        timeout = self.settings.election_timeout_ns
+        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
+        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
+
+    # --- promises about itself --------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every promise this state makes about itself."""
+        self.log.check()
+        assert self.log.base.index <= self.handed <= self.commit <= self.log.last_index
+        assert self.durable_index <= self.log.last_index
+        assert self.durable_hard_state.term <= self.term
+        assert self.log.last.term <= self.term
+        assert self.matched_index <= self.log.last_index
+        assert [write.seq for write in self.writes] == sorted(write.seq for write in self.writes)
+        assert [index for index, _ in self.configurations] == sorted(
+            index for index, _ in self.configurations
+        )
+        if self.role in (Role.LEADER, Role.CANDIDATE):
+            assert self.voted_for == self.id, "whoever stands for election votes for itself"
+        if self.is_leader:
+            assert self.leader == self.id
+            assert self.log.term_at(self.term_start) == self.term
+            waiting = self.log.size_bytes(self.handed + 1, self.log.last_index)
+            assert self.uncommitted_bytes == waiting, "every entry weighs until it is handed out"
+            for peer, progress in self.progress.items():
+                assert peer != self.id
+                assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)
+                assert progress.inflight_bytes == sum(size for _, size, _ in progress.inflight)
+        else:
+            assert not self.progress
+            assert not self.transfer_target
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.id} {self.role.value} term {self.term} commit {self.commit} "
+            f"log {self.log.last_index} leader {self.leader or '?'}"
+        )

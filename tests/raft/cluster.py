@@ -1,0 +1,326 @@
+"""A whole group in one pure object: members, disks that forget, a network that does anything.
+
+Nothing here waits: time is a number, and every delivery, sync and crash is a call. Each member has
+a clock of its own rate and may be paused, as an operating system pauses a process. Used by the
+golden conversations and by the random schedules.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import msgpack
+
+from mcpcore.raft.codec import from_row, to_row
+from mcpcore.raft.core import Raft
+from mcpcore.raft.invariants import FigureThree
+from mcpcore.raft.log import RaftLog
+from mcpcore.raft.messages import AppendReply, Message, PreVote, Vote, VoteReply
+from mcpcore.raft.quorum import quorum_value
+from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
+
+MS = 1_000_000
+SETTINGS = RaftSettings(election_timeout_ns=1000 * MS, heartbeat_ns=200 * MS)
+
+
+@dataclass
+class Disk:
+    """What survives a crash, and the writes that may not."""
+
+    hard_state: HardState = field(default_factory=HardState)
+    entries: list[Entry] = field(default_factory=list)
+    pending: list[Write] = field(default_factory=list)
+
+    def store(self, write: Write) -> None:
+        if write.hard_state is not None:
+            self.hard_state = write.hard_state
+        for block in write.blocks:
+            first = block.entries[0].index
+            assert first <= len(self.entries) + 1, "a hole on the disk"
+            self.entries[first - 1 :] = block.entries
+
+
+@dataclass
+class Member:
+    raft: Raft
+    disk: Disk
+    applied: list[Entry] = field(default_factory=list)
+    answers: list[ReadAnswer] = field(default_factory=list)
+    asked: dict[int, int] = field(default_factory=dict)
+    up: bool = True
+
+
+@dataclass(frozen=True)
+class Letter:
+    sender: str
+    to: str
+    message: Message
+
+
+class Cluster:
+    """A group under test. ``sync`` False leaves every write pending until ``complete``."""
+
+    def __init__(
+        self,
+        names: str | list[str],
+        *,
+        seed: int = 0,
+        settings: RaftSettings = SETTINGS,
+        sync: bool = True,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.settings = settings
+        self.configuration = Configuration.of(names)
+        self.sync = sync
+        self.now_ns = 1
+        self.mail: list[Letter] = []
+        self.cut: set[tuple[str, str]] = set()
+        self.rates_ppm: dict[str, int] = {}
+        self.paused: dict[str, list[Letter]] = {}
+        self.stalled: set[str] = set()
+        self.story: list[tuple[str, RoleChanged]] = []
+        self.figure_three = FigureThree()
+        self.members: dict[str, Member] = {}
+        for name in sorted(names):
+            disk = Disk()
+            self.members[name] = Member(self._start(name, disk), disk)
+
+    def _start(self, name: str, disk: Disk) -> Raft:
+        return Raft(
+            name,
+            self.settings,
+            random.Random(self.rng.randrange(1 << 30)),
+            configuration=self.configuration,
+            hard_state=disk.hard_state,
+            log=RaftLog(entries=disk.entries),
+            now_ns=self.clock_ns(name),
+        )
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Raft:
+        return self.members[name].raft
+
+    def clock_ns(self, name: str) -> int:
+        """The member's own monotonic clock, which runs fast or slow by its rate."""
+        return self.now_ns + self.now_ns * self.rates_ppm.get(name, 0) // 1_000_000
+
+    def running(self, name: str) -> bool:
+        return self.members[name].up and name not in self.paused
+
+    def leaders(self) -> list[str]:
+        return [
+            name for name, member in self.members.items() if member.up and member.raft.is_leader
+        ]
+
+    def leader(self) -> str:
+        """The leader of the highest term."""
+        best = max(self.leaders(), key=lambda name: self[name].state.term, default="")
+        assert best, f"nobody leads: {[m.raft.state for m in self.members.values()]}"
+        return best
+
+    def commands(self, name: str) -> list[bytes]:
+        return [e.data for e in self.members[name].applied if e.kind == EntryKind.COMMAND]
+
+    # --- doing -----------------------------------------------------------------------------
+
+    def drain(self, name: str) -> None:
+        """Carry out what a member wants, as a driver would, and judge the result."""
+        member = self.members[name]
+        while True:
+            ready = member.raft.ready()
+            for to, message in ready.messages:
+                self.post(name, to, message)
+            if ready.write is not None:
+                member.disk.pending.append(ready.write)
+            for entry in ready.committed:
+                expected = member.applied[-1].index + 1 if member.applied else 1
+                assert entry.index == expected, "applied once, in order"
+                member.applied.append(entry)
+            self._judge_reads(name, ready.reads)
+            self.story.extend((name, event) for event in ready.events)
+            self.judge(name)
+            if self.sync and name not in self.stalled and member.disk.pending:
+                self.complete(name, len(member.disk.pending), drain=False)
+            elif not member.raft.has_more:
+                break
+
+    def post(self, sender: str, to: str, message: Message) -> None:
+        self._judge_promise(sender, to, message)
+        if (sender, to) not in self.cut and to in self.members:
+            wire = msgpack.unpackb(msgpack.packb(to_row(message)), use_list=False)
+            self.mail.append(Letter(sender, to, from_row(wire)))
+
+    def complete(self, name: str, count: int = 1, *, drain: bool = True) -> None:
+        """The disk finishes the oldest writes."""
+        member = self.members[name]
+        done, member.disk.pending = member.disk.pending[:count], member.disk.pending[count:]
+        for write in done:
+            member.disk.store(write)
+            member.raft.written(write.seq, self.clock_ns(name))
+        if drain:
+            self.drain(name)
+
+    def deliver(self, position: int = 0, *, keep: bool = False) -> None:
+        letter = self.mail[position] if keep else self.mail.pop(position)
+        member = self.members[letter.to]
+        if letter.to in self.paused:
+            self.paused[letter.to].append(letter)  # its socket holds it
+        elif member.up and (letter.sender, letter.to) not in self.cut:
+            member.raft.step(letter.sender, letter.message, self.clock_ns(letter.to))
+            self.drain(letter.to)
+
+    def settle(self) -> None:
+        """Deliver everything, in order, until nobody has anything to say."""
+        for _ in range(20_000):
+            if not self.mail:
+                return
+            self.deliver()
+        raise AssertionError("the conversation never ends")
+
+    def advance(self, ms: float, *, settle: bool = True, step_ms: float = 50) -> None:
+        """Let time pass; members tick when due."""
+        end_ns = self.now_ns + int(ms * MS)
+        while self.now_ns < end_ns:
+            self.now_ns = min(end_ns, self.now_ns + int(step_ms * MS))
+            self.tick()
+            if settle:
+                self.settle()
+
+    def tick(self) -> None:
+        for name, member in self.members.items():
+            if self.running(name) and member.raft.deadline_ns() <= self.clock_ns(name):
+                member.raft.tick(self.clock_ns(name))
+                self.drain(name)
+
+    def elect(self, name: str) -> None:
+        """Make this member the leader, as if its clock had run out first."""
+        for _ in range(100):
+            if self[name].is_leader:
+                return
+            for other, member in self.members.items():
+                if other != name and member.up:
+                    member.raft.state.election_deadline_ns = self.now_ns + 10_000 * MS
+            self.advance(100)
+        raise AssertionError(f"{name} cannot win: {[m.raft for m in self.members.values()]}")
+
+    def propose(self, name: str, data: bytes) -> Entry:
+        entry = self[name].propose(data, self.clock_ns(name))
+        self.drain(name)
+        return entry
+
+    def read(self, name: str) -> int:
+        """Ask for a linearizable read; its answer is judged when it comes."""
+        number = self[name].read(self.clock_ns(name))
+        self.members[name].asked[number] = self.newest_commit()
+        self.drain(name)
+        return number
+
+    def lease_read(self, name: str) -> int:
+        """Read by the lease, and judge at once."""
+        index = self[name].lease_read(self.clock_ns(name))
+        assert index >= self.newest_commit(), "a lease read missed what was committed before it"
+        return index
+
+    def newest_commit(self) -> int:
+        """The highest index that anybody may have been told is committed."""
+        return len(self.figure_three.committed)
+
+    def partition(self, *sides: str | list[str]) -> None:
+        """Cut every link between different sides, both ways."""
+        for side in sides:
+            for other in sides:
+                if other is not side:
+                    self.cut |= {(a, b) for a in side for b in other}
+        self.mail = [letter for letter in self.mail if (letter.sender, letter.to) not in self.cut]
+
+    def heal(self) -> None:
+        self.cut.clear()
+        for name in self.members:
+            self.reconnect(name)
+
+    def reconnect(self, name: str) -> None:
+        """All connections of this member are new, at its own end."""
+        if self.running(name):
+            for peer in self.members:
+                if peer != name:
+                    self[name].peer_connected(peer, self.clock_ns(name))
+            self.drain(name)
+
+    def pause(self, name: str) -> None:
+        """The process neither runs nor dies: its clock goes on, its sockets hold what arrives."""
+        self.paused[name] = []
+
+    def resume(self, name: str) -> None:
+        self.mail[:0] = self.paused.pop(name)
+
+    def crash(self, name: str, *, stored: int = 0) -> None:
+        """Lose everything but the disk; ``stored`` pending writes made it there."""
+        member = self.members[name]
+        for write in member.disk.pending[:stored]:
+            member.disk.store(write)
+        member.disk.pending = []
+        member.up = False
+        self.paused.pop(name, None)
+        self.figure_three.restarted(name)
+
+    def restart(self, name: str) -> None:
+        member = self.members[name]
+        member.raft = self._start(name, member.disk)
+        member.applied, member.asked = [], {}
+        member.up = True
+        for other in self.members:
+            if other != name and self.running(other):
+                self[other].peer_connected(name, self.clock_ns(other))
+        self.reconnect(name)
+
+    # --- judging ---------------------------------------------------------------------------
+
+    def judge(self, name: str) -> None:
+        state = self[name].state
+        before = len(self.figure_three.committed)
+        state.check()
+        self.figure_three.observe(state)
+        if state.commit > before:
+            assert state.log.term_at(state.commit) == state.term, (
+                "only entries of the leader's own term are committed by counting (Figure 8)"
+            )
+            self._committed_is_on_a_quorum_of_disks(state.commit)
+
+    def _judge_promise(self, sender: str, to: str, message: Message) -> None:
+        """What a message promises is on the sender's disk before the message leaves (Figure 2)."""
+        if isinstance(message, PreVote):
+            return
+        disk, state = self.members[sender].disk, self[sender].state
+        assert disk.hard_state.term >= message.term, f"too early for its term: {message}"
+        if disk.hard_state.term > message.term or state.term > message.term:
+            return  # it waited behind later writes, which changed the disk again
+        if isinstance(message, Vote) or (isinstance(message, VoteReply) and message.granted):
+            voted_for = sender if isinstance(message, Vote) else to
+            assert disk.hard_state.voted_for == voted_for, f"too early for the vote: {message}"
+        if isinstance(message, AppendReply) and message.accepted:
+            for index in range(max(1, message.at_index - 20), message.at_index + 1):
+                assert disk.entries[index - 1] == state.log.entry(index), f"too early: {message}"
+
+    def _judge_reads(self, name: str, answers: list[ReadAnswer]) -> None:
+        member = self.members[name]
+        for answer in answers:
+            floor = member.asked.pop(answer.read)
+            assert answer.read_index == 0 or answer.read_index >= floor, (
+                f"a read on {name} would miss index {floor}, committed before it was asked"
+            )
+        member.answers.extend(answers)
+
+    def _committed_is_on_a_quorum_of_disks(self, index: int) -> None:
+        entry = self.figure_three.committed[index]
+
+        def stored(member: str) -> int:
+            entries = self.members[member].disk.entries
+            return index if len(entries) >= index and entries[index - 1] == entry else 0
+
+        assert quorum_value(self.configuration, stored) == index, (
+            f"index {index} was committed without a quorum of disks"
+        )

@@ -1,0 +1,412 @@
+"""The rules that make Raft safe, each broken on purpose, and the test that notices.
+
+``python -m tests.raft.mutants [NAME...]`` copies the package to a temporary directory, applies one
+mutant at a time and runs the stated tests against it; if they stay green, it walks random seeds. It
+prints who caught what, and fails if a mutant survives or no longer applies.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+WALK_SEEDS = 20
+
+
+class Mutant(NamedTuple):
+    """``old`` becomes ``new`` in ``mcpcore/raft/<module>.py``; ``tests`` should turn red."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant(
+        "a vote leaves before it is durable",
+        "election",
+        "state.reply(sender, VoteReply(state.term, granted))",
+        "state.send(sender, VoteReply(state.term, granted))",
+        "durability",
+    ),
+    Mutant(
+        "a candidate counts its own vote before it is durable",
+        "election",
+        "    state.votes = {}\n    state.reset_election_deadline()\n    reason",
+        "    state.votes = {state.id: True}\n    state.reset_election_deadline()\n    reason",
+        "durability",
+    ),
+    Mutant(
+        "a vote is cast twice in a term",
+        "election",
+        'state.voted_for in ("", sender)',
+        "True",
+        "elections",
+    ),
+    Mutant(
+        "the up-to-date check is removed",
+        "election",
+        "        and (ask.transfer or not promised(state))\n"
+        "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
+        "        and (ask.transfer or not promised(state))\n",
+        "elections",
+    ),
+    Mutant(
+        "the up-to-date check compares lengths first",
+        "election",
+        "        and (ask.transfer or not promised(state))\n"
+        "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
+        "        and (ask.transfer or not promised(state))\n"
+        "        and (ask.last_index, ask.last_term) >= (state.log.last[1], state.log.last[0])\n",
+        "elections",
+    ),
+    Mutant(
+        "stickiness is removed from votes",
+        "election",
+        "if promised(state) and not ask.transfer:",
+        "if False:",
+        "elections",
+    ),
+    Mutant(
+        "stickiness is removed from votes of a term learned meanwhile",
+        "election",
+        "        and (ask.transfer or not promised(state))\n",
+        "",
+        "elections",
+    ),
+    Mutant(
+        "stickiness is removed from pre-votes",
+        "election",
+        "        and not promised(state)\n",
+        "",
+        "elections",
+    ),
+    Mutant(
+        "a start forgets the promise made before it",
+        "state",
+        "self.promise_until_ns = now_ns + settings.election_timeout_ns",
+        "self.promise_until_ns = now_ns",
+        "elections",
+    ),
+    Mutant(
+        "a member campaigns before its promise has run out",
+        "state",
+        "self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)",
+        "self.election_deadline_ns = wait_until_ns",
+        "elections",
+    ),
+    Mutant(
+        "pre-candidates hold on to a dead leader",
+        "election",
+        "    if state.is_leader:\n        return quorum_contact_ns",
+        "    if state.leader and not state.is_leader:\n        return True\n"
+        "    if state.is_leader:\n        return quorum_contact_ns",
+        "elections",
+    ),
+    Mutant(
+        "a pre-vote of a member in an older term is dropped",
+        "core",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
+        "frozenset({PreVote, Vote, ReadIndex})",
+        "elections",
+    ),
+    Mutant(
+        "a quorum is one less",
+        "quorum",
+        "return members // 2 + 1",
+        "return (members + 1) // 2",
+        "quorum",
+    ),
+    Mutant(
+        "a quorum is one more",
+        "quorum",
+        "return members // 2 + 1",
+        "return members // 2 + 2 if members > 2 else members",
+        "quorum",
+    ),
+    Mutant(
+        "one half decides a joint change",
+        "quorum",
+        "        value = min(value, majority_value(configuration.outgoing, value_of))\n",
+        "        pass\n",
+        "quorum",
+    ),
+    Mutant(
+        "check-quorum is removed",
+        "commitment",
+        "if silent_ns >= state.settings.election_timeout_ns:",
+        "if False:",
+        "elections",
+    ),
+    Mutant(
+        "contact counts from when the answer came",
+        "replication",
+        "progress.contact_ns = max(progress.contact_ns, sent_ns)",
+        "progress.contact_ns = state.now_ns",
+        "reads",
+    ),
+    Mutant(
+        "entries of older terms are committed by counting",
+        "commitment",
+        "if index > state.commit and state.log.term_at(index) == state.term:",
+        "if index > state.commit:",
+        "commitment",
+    ),
+    Mutant(
+        "a leader counts entries that its own disk does not hold yet",
+        "commitment",
+        "state.progress, state.id, state.durable_index\n",
+        "state.progress, state.id, state.log.last_index\n",
+        "durability",
+    ),
+    Mutant(
+        "a follower acknowledges before its disk does",
+        "state",
+        "            and self.durable_index >= self.log.last_index\n",
+        "",
+        "durability",
+    ),
+    Mutant(
+        "a late sync of dropped entries counts for the new ones",
+        "state",
+        "            write.last_index = min(write.last_index, index - 1)\n",
+        "            pass\n",
+        "durability",
+    ),
+    Mutant(
+        "the durable index is not lowered by a truncation",
+        "state",
+        "        self.durable_index = min(self.durable_index, index - 1)\n",
+        "",
+        "durability",
+    ),
+    Mutant(
+        "an append truncates entries that matched",
+        "replication",
+        "        if ours == entry.term:\n            continue\n",
+        "        if ours == entry.term and position:\n            continue\n",
+        "replication",
+    ),
+    Mutant(
+        "the consistency check is removed",
+        "replication",
+        "    if known != ask.prev_term:\n",
+        "    if known is None:\n",
+        "replication",
+    ),
+    Mutant(
+        "the commit index is followed beyond what is known to match",
+        "commitment",
+        "min(commit, state.matched_index)",
+        "min(commit, state.log.last_index)",
+        "commitment",
+    ),
+    Mutant(
+        "what matched an older leader counts for the next",
+        "election",
+        "        state.matched_index = state.commit\n    was_leader",
+        "        pass\n    was_leader",
+        "commitment",
+    ),
+    Mutant(
+        "an answer of an older session counts",
+        "replication",
+        " or session != progress.session:",
+        ":",
+        "replication",
+    ),
+    Mutant(
+        "an answer of an older term counts",
+        "replication",
+        "term != state.term or session",
+        "session",
+        "replication commitment",
+    ),
+    Mutant(
+        "the window in messages is ignored",
+        "replication",
+        "                and len(progress.inflight) < limit\n",
+        "",
+        "replication",
+    ),
+    Mutant(
+        "the window in bytes is ignored",
+        "replication",
+        "                and progress.inflight_bytes < state.settings.max_inflight_bytes\n",
+        "",
+        "replication",
+    ),
+    Mutant(
+        "a refusal names nothing better than the index before",
+        "replication",
+        "    meet = state.log.last_position_at_most(answer.hint_index, answer.hint_term)\n",
+        "    meet = state.log.last_position_at_most(answer.at_index - 1, state.term)\n",
+        "replication commitment",
+    ),
+    Mutant(
+        "the lease forgets the drift",
+        "settings",
+        "return self.election_timeout_ns * (1_000_000 - 2 * self.drift_ppm) // 1_000_000",
+        "return self.election_timeout_ns",
+        "settings reads",
+    ),
+    Mutant(
+        "the lease survives the offer of leadership",
+        "transfer",
+        "        state.lease_void = True\n",
+        "",
+        "reads",
+    ),
+    Mutant(
+        "a lease is given while leadership is being handed over",
+        "reads",
+        "    if state.transfer_target:\n",
+        "    if False:\n",
+        "reads",
+    ),
+    Mutant(
+        "a lease is given before the first commit of the term",
+        "reads",
+        "    if state.commit < state.term_start:\n        raise",
+        "    if False:\n        raise",
+        "reads",
+    ),
+    Mutant(
+        "a read is confirmed before the first commit of the term",
+        "reads",
+        "if not waiting or not state.is_leader or state.commit < state.term_start:",
+        "if not waiting or not state.is_leader:",
+        "reads",
+    ),
+    Mutant(
+        "a read joins a round that has already left",
+        "reads",
+        "    if state.read_round == state.read_round_sent:\n        state.read_round += 1\n",
+        "    state.read_round = max(state.read_round, 1)\n",
+        "reads",
+    ),
+    Mutant(
+        "a read is confirmed by anybody's old round",
+        "reads",
+        "while waiting and waiting[0][0] <= done:",
+        "while waiting and waiting[0][0] <= done + 1:",
+        "reads",
+    ),
+    Mutant(
+        "a lost forwarded read waits for ever",
+        "core",
+        "return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))",
+        "return state.election_deadline_ns",
+        "reads",
+    ),
+    Mutant(
+        "any member may offer leadership",
+        "transfer",
+        "offer.term == state.term and sender == state.leader and may_campaign(state)",
+        "offer.term == state.term and may_campaign(state)",
+        "transfer",
+    ),
+    Mutant(
+        "the offer does not wait for the target's log",
+        "transfer",
+        "    if state.progress[target].match == state.log.last_index:\n",
+        "    if True:\n",
+        "transfer",
+    ),
+    Mutant(
+        "a stalled disk keeps its leader",
+        "commitment",
+        "    elif state.disk_stalled():\n",
+        "    elif False:\n",
+        "durability",
+    ),
+    Mutant(
+        "a member with a stalled disk campaigns",
+        "election",
+        " and not state.disk_stalled()\n",
+        "\n",
+        "durability",
+    ),
+    Mutant(
+        "what a new leader inherits weighs nothing",
+        "election",
+        "state.uncommitted_bytes = state.log.size_bytes(state.handed + 1, state.term_start)",
+        "state.uncommitted_bytes = 0",
+        "replication",
+    ),
+    Mutant(
+        "a follower that refuses does not reset its election window",
+        "replication",
+        "    keep_promise(state, sender, ask.promise_ns)\n    log = state.log\n",
+        "    log = state.log\n    if log.term_at(ask.prev_index) == ask.prev_term:\n"
+        "        keep_promise(state, sender, ask.promise_ns)\n",
+        "elections",
+    ),
+]
+
+
+def hunt(mutant: Mutant, copy: Path) -> str:
+    """Who catches it, or an empty string."""
+    path = copy / "mcpcore" / "raft" / f"{mutant.module}.py"
+    original = path.read_text()
+    if original.count(mutant.old) != 1:
+        raise SystemExit(f"{mutant.name!r} no longer applies: {mutant.old!r} in {mutant.module}.py")
+    path.write_text(original.replace(mutant.old, mutant.new))
+    try:
+        files = [f"tests/raft/test_{name}.py" for name in mutant.tests.split()]
+        code, said = run(copy, "pytest", "-x", "-q", "-p", "no:cacheprovider", *files)
+        failed = re.search(r"^FAILED \S+::(\S+)", said, re.MULTILINE)
+        if code == 1 and failed:
+            return failed[1]
+        if code > 1:
+            raise SystemExit(f"{mutant.name!r}: the tests did not run\n{said}")
+        for seed in range(WALK_SEEDS):
+            if run(copy, "tests.raft.test_seeded_schedules", str(seed))[0]:
+                return f"walk {seed}, after {seed + 1} seeds"
+        return ""
+    finally:
+        path.write_text(original)
+
+
+def run(copy: Path, module: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", module, *arguments],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def main(names: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not names or any(name in m.name for name in names)]
+    survivors = []
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        for part in ("mcpcore", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for mutant in chosen:
+            caught = hunt(mutant, copy)
+            if not caught:
+                survivors.append(mutant.name)
+            sys.stdout.write(f"{mutant.name}\n    {caught or 'SURVIVED'}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen)} mutants, {len(survivors)} survived\n")
+    return 1 if survivors or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
