@@ -152,8 +152,8 @@ async def _finaliser() -> object:
     loop = asyncio.get_running_loop()
     for _ in range(150):
         Cyclic()
-        for _ in range(400):
-            await asyncio.sleep(0)
+        for _ in range(200):
+            await asyncio.sleep(0.001)
     return seen, loop.time()
 
 
@@ -214,6 +214,20 @@ def test_a_planted_source_of_chance_is_neutralised(name: str) -> None:
         with World(seed=9) as world:
             answers.append((world.call(world.host("a"), main()), world.digest))
     assert answers[0] == answers[1]
+
+
+def test_finalisers_run_at_the_same_steps_whatever_the_collector_is_told() -> None:
+    def seen() -> object:
+        with World(seed=9) as world:
+            return world.call(world.host("a"), _finaliser())
+
+    plain = seen()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(7, 1, 1)
+    try:
+        assert seen() == plain
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_an_order_that_depends_on_addresses_is_caught_and_the_first_difference_is_shown() -> None:

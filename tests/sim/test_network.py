@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput
 from mcpcore.sim import Delay, Link, NetworkLimits, World
+from mcpcore.sim.entropy import stream
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -60,8 +61,15 @@ def test_whatever_the_link_a_stream_delivers_every_byte_once_and_in_order(
 ) -> None:
     sent = b"".join(parts)
 
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while True:
+            try:
+                return await asyncio.open_connection("server", 7)
+            except TimeoutError:  # half of the packets lost: some attempts fail, as they should
+                continue
+
     async def main() -> bytes:
-        reader, writer = await asyncio.open_connection("server", 7)
+        reader, writer = await dial()
         for part in parts:
             writer.write(part)
         got = await reader.readexactly(len(sent))
@@ -98,25 +106,53 @@ def test_a_partition_delays_a_stream_and_loses_nothing() -> None:
 
 
 def test_data_on_its_way_when_the_path_is_cut_waits_too() -> None:
-    async def main() -> bytes:
-        reader, writer = await asyncio.open_connection("server", 7)
-        writer.write(b"late")
-        got = await reader.readexactly(4)
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(10))
         writer.close()
-        return got
+
+    async def main() -> None:
+        _, writer = await asyncio.open_connection("server", 7)
+        writer.write(b"late")
+        await asyncio.sleep(100)
+        writer.close()
 
     with World() as world:
         world.network.default = Link(Delay("constant", 100))
-        world.host("server", serve(echo))
+        world.host("server", serve(hear))
         world.run(0.1)
-        task = world.host("client").spawn(main())
+        world.host("client").spawn(main())
         world.run(0.25)  # handshake done, data under way
         world.network.partition(["server"], ["client"])
         world.run(10)
-        assert not task.done()
+        assert heard == []
         world.network.repair()
         world.run(2)
-        assert task.result() == b"late"
+        assert heard == [b"late"]
+
+
+def test_a_lossy_link_costs_a_stream_time_and_no_data() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection("server", 7)
+        before = loop.time()
+        for _ in range(50):
+            writer.write(b"x")
+            await reader.readexactly(1)
+        writer.close()
+        return loop.time() - before
+
+    def took(loss: float) -> float:
+        with World() as world:
+            world.network.default = Link(Delay("constant", 1), loss=loss)
+            world.host("server", serve(echo))
+            world.run(1)
+            seconds: float = world.call(world.host("client"), main())
+            return seconds
+
+    assert took(0) < 0.2
+    assert took(0.2) > 0.2 * 10, "about twenty of a hundred packets wait 200 ms or longer"
 
 
 def test_an_unanswered_stream_is_given_up_in_the_end() -> None:
@@ -411,6 +447,12 @@ def test_datagrams_get_lost_doubled_and_reordered_as_the_link_says() -> None:
     mixed = numbers(shout(Link(reorder=0.5))[0])
     assert sorted(mixed) == list(range(200))
     assert mixed != sorted(mixed)
+
+
+def test_no_packet_lives_longer_than_two_minutes() -> None:
+    wild = Delay("pareto", 1, 1_000, 0.05)
+    draw = stream(0, "test")
+    assert max(wild.draw_ns(draw) for _ in range(100)) == 120_000_000_000
 
 
 def test_losses_in_bursts_come_in_runs() -> None:
