@@ -217,17 +217,16 @@ class HostLoop(Gate, Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type
         """Start ``coro``. Unnamed tasks are called after it and counted per host."""
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        if self._task_factory is not None:
-            if context is not None:
-                options["context"] = context
-            made: asyncio.Task[Any] = self._task_factory(self, coro, **options)
-            if name is not None:
-                made.set_name(name)
-            return made
         if name is None:
             stem = getattr(coro, "__name__", type(coro).__name__)
             count = self._named[stem] = self._named.get(stem, 0) + 1
             name = f"{stem}-{count}"
+        if self._task_factory is not None:
+            if context is not None:
+                options["context"] = context
+            made: asyncio.Task[Any] = self._task_factory(self, coro, **options)
+            made.set_name(name)  # asyncio's own names count through the whole process
+            return made
         self._serial += 1
         # asyncio hashes the task while it initialises it, and an eager one runs at once: serial
         # number and label must be there before.

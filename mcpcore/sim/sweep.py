@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 from mcpcore.errors import InvalidInput
@@ -26,6 +27,7 @@ from mcpcore.sim.replay import VERSION, Outcome, Token, run_once
 
 CHUNK_SEEDS = 20
 _CHUNKS_PER_WORKER = 20
+_ONE_AT_A_TIME = Lock()
 
 _SCHEMA = """
 create table if not exists runs (
@@ -62,8 +64,12 @@ class Summary:
 
 
 def run_chunk(scenario: str, seeds: list[int], order: str) -> list[Result]:
-    """Run some seeds in this process. Top-level, so that it can be sent to another one."""
-    return [_result(scenario, seed, order) for seed in seeds]
+    """Run some seeds in this process. Top-level, so that it can be sent to another one.
+
+    Worlds of one process take turns, whatever threads an executor brings.
+    """
+    with _ONE_AT_A_TIME:
+        return [_result(scenario, seed, order) for seed in seeds]
 
 
 def _result(scenario: str, seed: int, order: str) -> Result:

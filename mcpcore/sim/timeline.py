@@ -16,7 +16,7 @@ from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from threading import get_ident
 from typing import Any
 
-from mcpcore.errors import SimulationStuck
+from mcpcore.errors import InvalidInput, SimulationStuck
 from mcpcore.sim.current import current
 from mcpcore.sim.gate import GATE_SLOW
 from mcpcore.sim.handle import SimHandle, SimTask
@@ -68,6 +68,7 @@ class Timeline:
         self.at_instant: Callable[[], None] | None = None
         """Called with all hosts at rest, each time before virtual time goes on."""
         self.stop_requested = False
+        self._running = False
         self._heap: list[tuple[int, int, SimHandle | Wire]] = []
         self._sequence = 0
         self._cancelled = 0
@@ -145,7 +146,15 @@ class Timeline:
 
         Raises:
             SimulationStuck: code ran on and on without ever waiting.
+            InvalidInput: called by code that this very timeline runs.
         """
+        if self._running:
+            raise InvalidInput(
+                "the world is running already",
+                where="World.run",
+                remedy="Code on a host awaits; only the test outside runs the world.",
+            )
+        self._running = True
         self.stop_requested = False
         thread_before, current.thread = current.thread, get_ident()
         outer_loop, outer_hooks = _get_running_loop(), get_asyncgen_hooks()
@@ -163,10 +172,20 @@ class Timeline:
                 if not self._advance(until_ns):
                     return
         finally:
+            self._running = False
             current.loop = loop_before
             current.thread = thread_before
             _set_running_loop(outer_loop)
             set_asyncgen_hooks(*outer_hooks)
+
+    def collect(self, loop: HostLoop) -> None:
+        """Run the finalisers of what is garbage now; they see the time of ``loop``'s host."""
+        before = current.loop, current.thread
+        current.loop, current.thread = loop, get_ident()
+        try:
+            gc.collect()
+        finally:
+            current.loop, current.thread = before
 
     def _has_news(self) -> bool:
         return self.stop_requested or len(self.ready) > 0

@@ -120,7 +120,7 @@ class World:
             for host in (*self.hosts.values(), self.control):
                 host.loop.close()
             if self._entered:
-                gc.collect()
+                self.timeline.collect(self.control.loop)
                 gc.unfreeze()
                 if self._gc_was_on:
                     gc.enable()
