@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs soak clean
+.PHONY: help demo test lint fmt docs mutants soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ fmt: $(VENV)/.installed-test ## format the code and mend what ruff can mend
 
 docs: $(VENV)/.installed-test ## build the documentation site into site/, strictly
 	$(BIN)/mkdocs build --strict
+
+mutants: $(VENV)/.installed-test ## break the Raft core on purpose, and see that the tests notice
+	$(BIN)/python -m tests.raft.mutants
 
 soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
 	$(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)

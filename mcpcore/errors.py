@@ -181,6 +181,70 @@ class ClusterUnavailable(Rejected):
         )
 
 
+class GroupFailed(Rejected):
+    """A group is out of service on this node, since code raised where it must not. A bug.
+
+    Other members may still serve; the node's log and its status say what was raised.
+    """
+
+    def __init__(self, group: str, fault: str) -> None:
+        self.group = group
+        self.fault = fault
+        super().__init__(
+            f"group {group}: out of service on this node after {fault}; ask another node, and "
+            "look into this one's log before starting it again"
+        )
+
+
+class MachineFault(Rejected):
+    """The state machine raised while it answered a read; nothing was read, nothing changed."""
+
+    def __init__(self, group: str, fault: str) -> None:
+        self.group = group
+        self.fault = fault
+        super().__init__(f"group {group}: the state machine raised {fault}; that is a bug in it")
+
+
+class UnknownGroup(InvalidInput):
+    """This node takes no part in such a group; another node may."""
+
+    def __init__(self, group: str, node: str, known: tuple[str, ...]) -> None:
+        self.group = group
+        self.node = node
+        super().__init__(f"no group {group!r} on {node}; known: {', '.join(known) or 'none'}")
+
+
+class AnswerTooLarge(Rejected):
+    """The answer to a read is longer than a frame may be. Ask for less at a time.
+
+    Args:
+        size_bytes: how long it is.
+        limit_bytes: how long it may be.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the answer has {size_bytes} bytes, a frame at most {limit_bytes}; ask for less at a "
+            "time, or raise max_frame_bytes on nodes and clients"
+        )
+
+
+class WatchOverrun(Rejected):
+    """Events came faster than the program took them, so the watch was ended; none was skipped.
+
+    Watch again from the last event that was taken.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"more than {limit_bytes} bytes of events waited to be taken; watch again from the "
+            "last event, and take events faster"
+        )
+
+
 class ProtocolViolation(CoordinationError):
     """A peer sent what no correct peer sends; its connection is closed and our state unharmed."""
 
@@ -464,6 +528,49 @@ class NondeterminismFound(CoordinationError):
     def __init__(self, difference: str) -> None:
         self.difference = difference
         super().__init__(f"two runs of the same seed differ; {difference}")
+
+
+# --- Experiments --------------------------------------------------------------------------------
+
+
+class NodeDied(CoordinationError):
+    """A node's process ended when nobody had asked it to.
+
+    Args:
+        node: its name.
+        status: its exit status, negative for a signal.
+        last_words: the end of its log.
+        log: the file of its log.
+    """
+
+    def __init__(self, node: str, status: int, last_words: str, log: str) -> None:
+        self.node = node
+        self.status = status
+        self.last_words = last_words
+        self.log = log
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        super().__init__(
+            f"node {node} ended {how}; its log ({log}) ends: {last_words or '(empty)'}"
+        )
+
+
+class NotReady(CoordinationError):
+    """A cluster of processes was not where an experiment needs it in time.
+
+    Args:
+        what: what was waited for.
+        timeout_s: for how long.
+        logs: the directory of the nodes' logs.
+    """
+
+    def __init__(self, what: str, timeout_s: float, logs: str) -> None:
+        self.what = what
+        self.timeout_s = timeout_s
+        self.logs = logs
+        super().__init__(
+            f"{what} within {timeout_s:g} s. Is this machine very busy? The nodes' logs are in "
+            f"{logs}"
+        )
 
 
 def _rebuild(

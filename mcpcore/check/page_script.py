@@ -110,7 +110,7 @@ function paint() {
       if (a > W) break;
       if (b <= full && op !== hover && op !== chosen && op.id !== blocked) continue;  // under a pixel
       full = Math.max(full, Math.floor(b));
-      bar(g, op, a, b, y, blocked, spots.get(op.id));
+      bar(g, op, a, b, y, blocked, visible < 1400 ? spots.get(op.id) : undefined);
     }
   }
   g.beginPath(); g.rect(GUTTER, AXIS, W - GUTTER, H - AXIS); g.clip();

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcpcore.check.history import History, Operation, Outcome, clip, show
+from mcpcore.check.history import History, clip, show
 from mcpcore.check.model import Model
 from mcpcore.check.verdict import DeadEnd, Judgement, Part, Verdict
 
@@ -143,12 +143,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return show(value)
-
-
-def outcome_of(op: Operation) -> str:
-    """How an operation ended, in words."""
-    return {
-        Outcome.OK: "took effect",
-        Outcome.FAIL: "did not take effect",
-        Outcome.UNKNOWN: "may have taken effect at any time, or never",
-    }[op.outcome]

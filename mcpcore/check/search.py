@@ -14,7 +14,7 @@ A configuration is three integers:
   same are interchangeable, so only how many took effect matters;
 - ``state``: the object's state, interned.
 
-Three cuts keep it small, and none can change the answer:
+Four cuts keep it small, and none can change the answer:
 
 1. An operation that never changes the state is linearized as soon as it is legal. In any
    linearization that places it later it can be moved here: it changes nothing there or here, and
@@ -24,6 +24,8 @@ Three cuts keep it small, and none can change the answer:
    linearization with the other order they can be exchanged.
 3. A state from which the model says that one of the next reads can never become legal is left at
    once. (Without it, a wrong order of appends is found out only after all their orders.)
+4. Of two configurations that differ only in how many never-returned operations took effect, the one
+   that used fewer of each kind can do all that the other can: the other is left.
 """
 
 from __future__ import annotations
@@ -39,10 +41,12 @@ from mcpcore.check.verdict import Verdict
 
 _IMPOSSIBLE = -1
 _CONFIGURATION_BYTES = 130
+_KEPT_BYTES = 260
 _TRANSITION_BYTES = 110
 _STACKED_BYTES = 180
 _FRONTIER_STATES = 32
 _READS_FORESEEN = 4
+_READS_SCANNED = 32
 _FARTHEST_FORESEEN = 128
 
 Chain = tuple["Chain | None", int]
@@ -99,6 +103,7 @@ class Search:
         self._last = len(finite) if until is None else until + 1
         if foresee_before is None:
             foresee_before = self._last
+        self._foresee_before = foresee_before
         self.foreseen = -1
         self._reads = [
             at for at, op in enumerate(finite) if at < foresee_before and model.reads_only(op)
@@ -108,6 +113,8 @@ class Search:
         self._furthest = -1
         self._frontier: dict[int, Frontier] = {}
         self._seen: set[int] = set()  # configurations, packed: a tuple costs twice as much
+        self._fewest: dict[int, list[int]] = {}  # the same, with what never returned set apart
+        self._kept = 0
         self._stack: list[tuple[int, int, int, Chain | None]] = [
             (0, 0, self._intern(model.initial()), None)
         ]
@@ -150,12 +157,15 @@ class Search:
         self._bits = bits
         self._kinds = [self._class_of(op) for op in self._finite]
         self._finite_ones = (1 << width) - 1
+        self._finite_width = width
+        self._borrows = 0
         shift = width
         self._fields: list[tuple[int, int, int]] = []  # shift, ones, class
         for kind, members in self._unknown.items():
             size = len(members).bit_length()
             self._fields.append((shift, (1 << size) - 1, kind))
-            shift += size
+            shift += size + 1  # the bit between two counts stays 0, to compare all counts at once
+            self._borrows |= 1 << (shift - 1 - width)
         self._width = shift
 
     def _never_returned(self, operations: Sequence[Operation]) -> None:
@@ -216,6 +226,7 @@ class Search:
         return (
             self._table_bytes
             + len(self._seen) * _CONFIGURATION_BYTES
+            + self._kept * _KEPT_BYTES
             + len(self._stack) * _STACKED_BYTES
         )
 
@@ -250,10 +261,14 @@ class Search:
                     return self.verdict
                 if p == before:
                     break
-            key = (state << p_bits | p) << width | mask
-            if key in seen:
-                continue
-            seen.add(key)
+            if self._fields:
+                if self._outdone(state << p_bits | p, mask):  # cut 4
+                    continue
+            else:
+                key = (state << p_bits | p) << width | mask
+                if key in seen:
+                    continue
+                seen.add(key)
             self.visited += 1
             if p >= self._furthest:
                 self._remember(p, mask, state, chain)
@@ -281,20 +296,46 @@ class Search:
             self.verdict = Verdict.VIOLATED
         return self.verdict
 
-    def _doomed(self, p: int, mask: int, state: int) -> bool:
-        """Whether one of the next reads can no longer become legal."""
-        start = bisect_left(self._reads, p)
-        for at in self._reads[start : start + _READS_FORESEEN]:
-            hope = self._hope.get((state, self._kinds[at]))
-            if hope is None:
-                hope = self.model.reachable(self._states[state], self._finite[at])
-                self._hope[state, self._kinds[at]] = hope
-                self._table_bytes += _TRANSITION_BYTES
-            if hope or self._is_linearized(at, p, mask) or self._rescued(at, p, mask):
-                continue
-            self.foreseen = max(self.foreseen, at)
-            return True
+    def _outdone(self, state_and_p: int, mask: int) -> bool:
+        """Whether the same was seen with no more of any never-returned operation; else keep it."""
+        counts = mask >> self._finite_width
+        rest = state_and_p << self._finite_width | (mask & self._finite_ones)
+        known = self._fewest.setdefault(rest, [])
+        borrows = self._borrows
+        for fewer in known:
+            if ((counts | borrows) - fewer) & borrows == borrows:  # no count had to borrow
+                return True
+        known.append(counts)
+        self._kept += 1
         return False
+
+    def _doomed(self, p: int, mask: int, state: int) -> bool:
+        """Whether an open read, or one of the next to return, can no longer become legal."""
+        idle, before = self._idle, self._foresee_before
+        for bit, kind, at in self._open_at(p):
+            if idle[kind] and at < before and not mask & bit and self._hopeless(state, at, p, mask):
+                return True
+        looked = 0
+        start = bisect_left(self._reads, p)
+        for at in self._reads[start : start + _READS_SCANNED]:
+            if not self._is_linearized(at, p, mask):
+                looked += 1
+                if looked > _READS_FORESEEN:
+                    break
+                if self._hopeless(state, at, p, mask):
+                    return True
+        return False
+
+    def _hopeless(self, state: int, at: int, p: int, mask: int) -> bool:
+        hope = self._hope.get((state, self._kinds[at]))
+        if hope is None:
+            hope = self.model.reachable(self._states[state], self._finite[at])
+            self._hope[state, self._kinds[at]] = hope
+            self._table_bytes += _TRANSITION_BYTES
+        if hope or self._rescued(at, p, mask):
+            return False
+        self.foreseen = max(self.foreseen, at)
+        return True
 
     def _is_linearized(self, at: int, p: int, mask: int) -> bool:
         if at < p:
@@ -367,6 +408,8 @@ class Search:
         """Give the tables back; the verdict and the frontier stay."""
         self._stack.clear()
         self._seen.clear()
+        self._fewest.clear()
+        self._kept = 0
         self._transitions.clear()
         self._states.clear()
         self._state_ids.clear()

@@ -33,6 +33,9 @@ from mcpcore.clock.steady import SteadyClock, SystemClockJumped, WallWatch
 from mcpcore.clock.timestamp import TIMESTAMP_MAX, Timestamp
 from mcpcore.errors import InvalidInput
 
+PAIRING_ATTEMPTS = 4
+"""How often both clocks are read to catch them at one moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
@@ -94,7 +97,7 @@ class NodeClock:
         self._monotonic_ns = monotonic_ns
         self._members = frozenset((node, *peers))
         self._estimators = {peer: self._estimator(peer) for peer in sorted(peers)}
-        wall, monotonic = wall_ns(), monotonic_ns()
+        wall, monotonic, _ = self._paired()
         steady = SteadyClock(
             wall,
             monotonic,
@@ -171,7 +174,29 @@ class NodeClock:
 
     def watch(self) -> SystemClockJumped | None:
         """Look at the system clock; the event if it jumped since the last look."""
-        return self._watch.look(self._wall_ns(), self._monotonic_ns())
+        wall, monotonic, apart = self._paired()
+        # Readings that a stalled process took far apart prove nothing; the next look will do.
+        if apart > self.settings.jump_ns // 2:
+            return None
+        return self._watch.look(wall, monotonic)
+
+    def _paired(self) -> tuple[int, int, int]:
+        """System and monotonic clock at one moment, and how far apart in time they were read.
+
+        A process may be stalled between two readings, which would look like a jump; so the closest
+        of a few attempts counts.
+        """
+        closest: tuple[int, int, int] | None = None
+        for _ in range(PAIRING_ATTEMPTS):
+            before = self._monotonic_ns()
+            wall = self._wall_ns()
+            after = self._monotonic_ns()
+            if closest is None or after - before < closest[2]:
+                closest = (wall, after, after - before)
+            if after - before <= self.settings.jump_ns // 8:
+                break
+        assert closest is not None
+        return closest
 
     def _known(self, peer: str) -> OffsetEstimator:
         estimator = self._estimators.get(peer)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mcpcore.errors import (
-    ClusterUnavailable,
+    AnswerTooLarge,
     ConnectionLost,
     CoordinationError,
     HandshakeRefused,
     InvalidInput,
     LeaseUnavailable,
+    MachineFault,
     NotLeader,
     NotPermitted,
     OutcomeUnknown,
@@ -28,10 +29,12 @@ from mcpcore.errors import (
     Rejected,
     SessionExpired,
     TransferRefused,
-    Unreachable,
+    UnknownGroup,
 )
 from mcpcore.node.addresses import Address
+from mcpcore.node.attempts import Attempts
 from mcpcore.node.endpoint import Endpoint
+from mcpcore.node.event_buffer import EventBuffer
 from mcpcore.node.group import Applied, Consistency, ReadResult
 from mcpcore.node.identity import Role
 from mcpcore.node.requests import Op
@@ -49,13 +52,15 @@ from mcpcore.raft.types import EntryKind
 T = TypeVar("T")
 
 _FINAL = (
-    ProposalTooLarge,
-    NotPermitted,
-    TransferRefused,
+    AnswerTooLarge,
+    InvalidInput,
     LeaseUnavailable,
-    HandshakeRefused,
+    MachineFault,
+    NotPermitted,
+    ProposalTooLarge,
+    TransferRefused,
 )
-"""Refusals that another attempt would meet again."""
+"""Refusals that another attempt would meet again, on any node."""
 
 _BACKOFF_MIN_S = 0.02
 _BACKOFF_MAX_S = 0.5
@@ -74,6 +79,9 @@ class Client:
         attempt_s: how long to wait for one node before asking another; reads and proposals are
             safe to ask twice.
         rng: source of randomness for back-off.
+
+    Raises:
+        InvalidInput: no address, or a time that is not positive.
     """
 
     def __init__(
@@ -90,6 +98,9 @@ class Client:
     ) -> None:
         if not addresses:
             raise InvalidInput("a client needs the address of at least one node", where="addresses")
+        for name_, value in (("timeout_s", timeout_s), ("attempt_s", attempt_s)):
+            if not value > 0:
+                raise InvalidInput(f"must be positive, not {value!r}", where=name_)
         parsed = [
             address if isinstance(address, Address) else Address.parse(address, where="addresses")
             for address in addresses
@@ -103,6 +114,7 @@ class Client:
         self._preferred: dict[str, Endpoint] = {}
         self._sessions: dict[str, Sequences] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,14 +128,14 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End the sessions, if the cluster can be reached quickly, and hang up."""
-        for group, sequences in self._sessions.items():
-            with suppress(CoordinationError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    data = close_session(sequences.session)
-                    await self._propose_once(group, EntryKind.SESSION, data)
-        for endpoint in self._endpoints:
-            endpoint.close()
+        """End the sessions, if the cluster can be reached quickly, and hang up. Twice is harmless.
+
+        Calls under way end at once, with ``Rejected`` or ``OutcomeUnknown`` as the case may be.
+        """
+        self._closed = True
+        sessions, self._sessions = self._sessions, {}
+        await asyncio.gather(*(self._end_session(*each) for each in sessions.items()))
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
 
     # --- what a program uses ----------------------------------------------------------------
 
@@ -138,22 +150,28 @@ class Client:
         Raises:
             Rejected: it was not applied and never will be.
             OutcomeUnknown: time ran out after it was sent; it may have been applied, may still be.
+            InvalidInput: nobody can do anything with it; it was not applied.
+
+        Cancelling gives up on the answer: the command may have been applied, or may still be.
         """
         deadline = self._deadline(timeout_s)
         while True:
-            sequences = await self._session(group, deadline)
+            sequences = self._sessions.get(group)
+            if sequences is None or not sequences.has_room:
+                sequences = await self._session(group, deadline)
             with sequences.next() as sequence:
-                attempts = _Attempts()
+                attempts = Attempts()
                 data = session_command(
                     sequences.session, sequence, sequences.acknowledged_below, command
                 )
                 applied = await self._propose(group, EntryKind.SESSION, data, deadline, attempts)
-            answer = SessionAnswer.decode(applied.result)
+            answer = _session_answer(group, applied)
             match answer.status:
                 case SessionStatus.APPLIED:
                     return Applied(*answer.position, answer.result)
                 case SessionStatus.SESSION_EXPIRED:
-                    self._sessions.pop(group, None)
+                    if self._sessions.get(group) is sequences:  # else somebody has a new one
+                        del self._sessions[group]
                     if attempts.uncertain:
                         raise OutcomeUnknown(
                             f"group {group}: the session expired while the command was retried; "
@@ -178,13 +196,17 @@ class Client:
 
         Raises:
             Rejected: nobody could answer in time, or the lease does not hold.
+            InvalidInput: there is no such group or consistency.
         """
 
         async def ask(endpoint: Endpoint) -> ReadResult:
             body = await endpoint.call(Op.QUERY, group, request, str(consistency))
-            return ReadResult(*body)
+            match body:
+                case (int(applied), bytes(answer)):
+                    return ReadResult(applied, answer)
+            raise ConnectionLost(str(endpoint.address), "its answer to a read is none")
 
-        return await self._retry(group, ask, self._deadline(timeout_s), _Attempts(idempotent=True))
+        return await self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
 
     async def transfer_leadership(
         self, target: str, *, group: str = "main", timeout_s: float | None = None
@@ -199,7 +221,7 @@ class Client:
         async def ask(endpoint: Endpoint) -> None:
             await endpoint.call(Op.TRANSFER, group, target)
 
-        await self._retry(group, ask, self._deadline(timeout_s), _Attempts(idempotent=True))
+        await self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
 
     async def status(self, *, timeout_s: float = 3.0) -> dict[str, dict[str, Any] | Exception]:
         """Every node's own account of itself, or why it could not be had, by address."""
@@ -220,23 +242,34 @@ class Client:
             for endpoint, answer in zip(self._endpoints, answers, strict=True)
         }
 
-    async def watch(self, request: bytes, *, group: str = "main") -> AsyncIterator[bytes]:
-        """Follow a machine's changes on one node, until that node is lost.
+    async def watch(
+        self, request: bytes, *, group: str = "main", timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Follow a machine's changes on one node, until that node is lost or the watch is over.
+
+        Close the iterator when you have heard enough (``contextlib.aclosing``).
+
+        Args:
+            timeout_s: how long to look for a node; events may then be as rare as they like.
 
         Yields:
             Encoded events.
 
         Raises:
             ConnectionLost: the node is gone; watch again from the last event.
+            WatchOverrun: events were taken too slowly; watch again from the last event.
+            Rejected: no node could be found.
+            InvalidInput: the request is none.
         """
-        events: asyncio.Queue[Any] = asyncio.Queue()
-        endpoint = await self._reachable(group)
-        cancel = await endpoint.watch(group, request, events.put_nowait)
+
+        async def ask(endpoint: Endpoint) -> tuple[EventBuffer, Callable[[], None]]:
+            events = EventBuffer()
+            return events, await endpoint.watch(group, request, events)
+
+        deadline, attempts = self._deadline(timeout_s), Attempts(idempotent=True)
+        events, cancel = await self._retry(group, ask, deadline, attempts, prefer=False)
         try:
-            while True:
-                event = await events.get()
-                if event is None:
-                    raise ConnectionLost(str(endpoint.address), "the watch ended with it")
+            while (event := await events.get()) is not None:
                 yield event
         finally:
             cancel()
@@ -248,68 +281,99 @@ class Client:
         return asyncio.get_running_loop().time() + wanted
 
     async def _session(self, group: str, deadline: float) -> Sequences:
-        lock = self._opening.setdefault(group, asyncio.Lock())
-        async with lock:
-            sequences = self._sessions.get(group)
-            if sequences is None:
-                # Twice registered is harmless: the first one is never used and expires.
-                attempts = _Attempts(idempotent=True)
-                applied = await self._propose(
-                    group, EntryKind.SESSION, register_session(), deadline, attempts
-                )
-                answer = SessionAnswer.decode(applied.result)
-                if answer.status is not SessionStatus.REGISTERED:
-                    raise SessionExpired(f"group {group}: no session was opened: {answer.status}")
-                sequences = self._sessions[group] = Sequences(answer.session)
-        await sequences.room()
-        return sequences
+        """The session of a group, opened if there is none, with room for one more command."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                async with self._opening.setdefault(group, asyncio.Lock()):
+                    sequences = self._sessions.get(group)
+                    if sequences is None:
+                        sequences = await self._open_session(group, deadline)
+                        self._sessions[group] = sequences
+                await sequences.room()
+                return sequences
+        except TimeoutError:
+            raise Attempts().give_up(group, "too many commands are under way") from None
+
+    async def _open_session(self, group: str, deadline: float) -> Sequences:
+        # Twice registered is harmless: the first one is never used and expires.
+        attempts = Attempts(idempotent=True)
+        data = register_session()
+        applied = await self._propose(group, EntryKind.SESSION, data, deadline, attempts)
+        answer = _session_answer(group, applied)
+        if answer.status is not SessionStatus.REGISTERED:
+            raise SessionExpired(f"group {group}: no session was opened: {answer.status.name}")
+        return Sequences(answer.session)
+
+    async def _end_session(self, group: str, sequences: Sequences) -> None:
+        """Best effort: a session that nobody ends is forgotten when others need its place."""
+        endpoint = self._preferred.get(group, self._endpoints[0])
+        data = close_session(sequences.session)
+        with suppress(CoordinationError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await endpoint.call(Op.PROPOSE, group, int(EntryKind.SESSION), data)
 
     async def _propose(
-        self, group: str, kind: EntryKind, data: bytes, deadline: float, attempts: _Attempts
+        self, group: str, kind: EntryKind, data: bytes, deadline: float, attempts: Attempts
     ) -> Applied:
         async def ask(endpoint: Endpoint) -> Applied:
-            return Applied(*await endpoint.call(Op.PROPOSE, group, int(kind), data))
+            body = await endpoint.call(Op.PROPOSE, group, int(kind), data)
+            match body:
+                case (int(term), int(index), bytes(result)):
+                    return Applied(term, index, result)
+            raise ConnectionLost(str(endpoint.address), "its answer to a proposal is none")
 
         return await self._retry(group, ask, deadline, attempts)
-
-    async def _propose_once(self, group: str, kind: EntryKind, data: bytes) -> None:
-        endpoint = self._preferred.get(group, self._endpoints[0])
-        await endpoint.call(Op.PROPOSE, group, int(kind), data)
 
     async def _retry(
         self,
         group: str,
         ask: Callable[[Endpoint], Awaitable[T]],
         deadline: float,
-        attempts: _Attempts,
+        attempts: Attempts,
+        *,
+        prefer: bool = True,
     ) -> T:
+        """Ask one node after the other until one answers, or nobody ever will, or time is up."""
         loop = asyncio.get_running_loop()
         endpoint = self._preferred.get(group) or self._rng.choice(self._endpoints)
-        pause_s = _BACKOFF_MIN_S
+        pause_s, hinted = _BACKOFF_MIN_S, False
         while True:
             left = deadline - loop.time()
             if left <= 0:
-                raise attempts.give_up(group)
-            hint: str | None = None
+                raise attempts.give_up(group, "time ran out")
+            if self._closed:
+                raise attempts.give_up(group, "the client was closed")
+            leader, sent = "", False
             try:
                 async with asyncio.timeout(min(left, self._attempt_s)):
+                    await endpoint.connect()
+                    sent = True  # from here on nobody knows, unless an answer says so
                     result = await ask(endpoint)
-                self._preferred[group] = endpoint
+                if prefer:
+                    self._preferred[group] = endpoint
                 return result
-            except _FINAL:
-                raise
-            except NotLeader as error:
-                attempts.note(error, sent=False)
-                hint = error.leader
-            except (Unreachable, Rejected) as error:
-                attempts.note(error, sent=False)
-            except (ConnectionLost, OutcomeUnknown, TimeoutError) as error:
-                attempts.note(error, sent=True)
-            following = self._named(hint) if hint else None
-            if following is None or following is endpoint:
-                await asyncio.sleep(min(pause_s * (0.5 + self._rng.random()), max(0.0, left)))
+            except (HandshakeRefused, UnknownGroup) as refusal:
+                if attempts.refused(endpoint, refusal) == len(self._endpoints):
+                    raise attempts.final(group, refusal) from None
+            except _FINAL as refusal:
+                raise attempts.final(group, refusal) from None
+            except NotLeader as refusal:
+                attempts.note(refusal, sent=False)
+                leader = refusal.leader or ""
+            except Rejected as refusal:
+                attempts.note(refusal, sent=False)
+            except (OutcomeUnknown, TimeoutError) as error:
+                attempts.note(error, sent=sent)
+            # A hint is followed at once, but only one in a row: two nodes that each take the other
+            # for the leader would keep us running between them.
+            following = None if hinted or not leader else self._named(leader)
+            hinted = following is not None and following is not endpoint
+            if not hinted:
+                pause = pause_s * (0.5 + self._rng.random())
+                await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
                 pause_s = min(pause_s * 2, _BACKOFF_MAX_S)
-                following = following or self._after(endpoint)
+                following = (leader and self._named(leader)) or self._after(endpoint)
+            assert following is not None
             endpoint = following
 
     def _named(self, node: str) -> Endpoint | None:
@@ -319,36 +383,9 @@ class Client:
         position = self._endpoints.index(endpoint)
         return self._endpoints[(position + 1) % len(self._endpoints)]
 
-    async def _reachable(self, group: str) -> Endpoint:
-        first = self._preferred.get(group) or self._rng.choice(self._endpoints)
-        others = [endpoint for endpoint in self._endpoints if endpoint is not first]
-        problems: list[str] = []
-        for endpoint in (first, *others):
-            try:
-                async with asyncio.timeout(self._attempt_s):
-                    await endpoint.connect()
-                return endpoint
-            except (CoordinationError, TimeoutError) as error:
-                problems.append(f"{endpoint.address}: {str(error) or 'no answer'}")
-        raise ClusterUnavailable(group, "; ".join(problems))
 
-
-class _Attempts:
-    """What the attempts at one call have shown."""
-
-    def __init__(self, *, idempotent: bool = False) -> None:
-        self._idempotent = idempotent
-        self.uncertain = False
-        self._last = "no attempt was made"
-
-    def note(self, error: BaseException, *, sent: bool) -> None:
-        self.uncertain = self.uncertain or sent
-        self._last = str(error) or "no answer in time"
-
-    def give_up(self, group: str) -> CoordinationError:
-        if self.uncertain and not self._idempotent:
-            return OutcomeUnknown(
-                f"group {group}: time ran out; the command was sent and may have been applied, or "
-                f"may still be. Last: {self._last}"
-            )
-        return ClusterUnavailable(group, self._last)
+def _session_answer(group: str, applied: Applied) -> SessionAnswer:
+    try:
+        return SessionAnswer.decode(applied.result)
+    except InvalidInput as error:
+        raise OutcomeUnknown(f"group {group}: committed at {applied.index}, and {error}") from error

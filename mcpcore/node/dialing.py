@@ -78,6 +78,7 @@ async def connect_client(
     on_frame: Callable[[bytes], object] | None = None,
     versions: Versions = SPOKEN,
     limits: Limits | None = None,
+    registry: set[Connection] | None = None,
 ) -> Connection:
     """Connect to a node as a client, or as an administrator.
 
@@ -87,6 +88,8 @@ async def connect_client(
         role: CLIENT or ADMIN.
         on_frame: called for each payload that arrives; it may also be set on the connection
             before the first request is sent.
+        registry: holds the connection for as long as its byte stream exists, refused or not: for
+            whoever must see it closed before the loop ends.
 
     Raises:
         Unreachable: nobody answered, or TLS failed, or the connection broke before it was open.
@@ -106,8 +109,10 @@ async def connect_client(
     )
     caller = _ClientCaller(ours)
 
+    streams: set[Connection] = set() if registry is None else registry
+
     def make() -> Connection:
-        return Connection(caller, security, limits, set(), first_words=ours, on_frame=on_frame)
+        return Connection(caller, security, limits, streams, first_words=ours, on_frame=on_frame)
 
     connection = await dial(make, address, security.client_context(), limits)
     try:

@@ -11,40 +11,40 @@ disk and one batch of messages for all of them.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
     CoordinationError,
+    GroupFailed,
+    InvalidInput,
     LeaseUnavailable,
     NotLeader,
     OutcomeUnknown,
+    ProtocolViolation,
     QueueFull,
     ReadNotConfirmed,
     Rejected,
-    Superseded,
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.storage import LogDevice
+from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.state import Role, RoleChanged, Write
 from mcpcore.raft.types import Entry, EntryKind
 
 logger = logging.getLogger("mcpcore.node.group")
 
-Answer = Callable[[], bytes]
-"""Computes the answer to a read from the state as it is when called."""
-
 FULL_DEVICE_RETRY_S = 0.02
+
+__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult"]
 
 
 class Consistency(StrEnum):
@@ -57,20 +57,18 @@ class Consistency(StrEnum):
     STALE = "stale"
     """Anything that this node has not heard of yet; answered at once, by any node."""
 
+    @classmethod
+    def parse(cls, name: str) -> Consistency:
+        """The consistency of that name.
 
-class Applied(NamedTuple):
-    """Where a proposal stands in the log, and what applying it gave."""
-
-    term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
-    result: bytes
-
-
-class ReadResult(NamedTuple):
-    """An answer, and up to which log index the state it comes from was applied."""
-
-    applied: int
-    answer: bytes
+        Raises:
+            InvalidInput: there is none.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            known = ", ".join(cls)
+            raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +87,16 @@ class GroupStatus:
     members: tuple[str, ...]
     match: dict[str, int]
     """On the leader: the highest index known to be durable on each other member."""
+    problem: str = ""
+    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
 
 
 class Group:
     """One group on this node. Made by ``Node``.
+
+    If code of ours or of the state machine raises in the middle of a change, what this member holds
+    is not known any more. It then takes no further part (``failure`` says why): the other members
+    and the other groups of this node go on.
 
     Args:
         raft: the protocol core, recovered.
@@ -130,16 +134,17 @@ class Group:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-        self._waiting: dict[int, tuple[int, asyncio.Future[Applied]]] = {}
-        self._asked: dict[int, tuple[asyncio.Future[ReadResult], Answer]] = {}
-        self._behind: list[tuple[int, int, asyncio.Future[ReadResult], Answer]] = []
+        self._proposals = Proposals(name)
+        self._reads = Reads(name, raft.state.settings.max_pending_reads)
         self._unstored: deque[Write] = deque()
-        self._reads = 0
+        self._store_timer: asyncio.TimerHandle | None = None
         self._duties = state.machine if isinstance(state.machine, LeaderDuties) else None
         self._on_duty_in = 0
         self._closed = False
+        self.failure: Exception | None = None
+        """What was raised here in the middle of a change; None while the group is in service."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
-        """Called with every change of role, term or known leader."""
+        """Called with every change of role, term or known leader. What they raise is logged."""
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -147,17 +152,25 @@ class Group:
         """Append a command; the future gives its result once it is committed and applied here.
 
         Cancelling the future does not take the command back. The future fails with ``Superseded``
-        (it certainly never takes effect) or ``OutcomeUnknown`` (this node stops).
+        (it certainly never takes effect) or ``OutcomeUnknown`` (this node stops). While no quorum
+        can be reached it stays pending, so bound your wait (``asyncio.timeout``); the outcome is
+        then unknown.
+
+        Args:
+            data: the command, as the state machine's ``apply`` gets it.
+            kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
             Rejected: not appended: not the leader, too large, too much waiting.
+            InvalidInput: entries of this kind are not for callers to propose.
         """
+        if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
+            raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
         if self._unstored:
             raise QueueFull(self.name, "entries for the disk", len(self._unstored))
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
-        future: asyncio.Future[Applied] = self._loop.create_future()
-        self._waiting[entry.index] = (entry.term, future)
+        future = self._proposals.add(entry)
         self._wake(self)
         return future
 
@@ -166,31 +179,39 @@ class Group:
     ) -> asyncio.Future[ReadResult]:
         """Ask the state machine a question.
 
-        The future fails with ``ReadNotConfirmed`` if no quorum confirmed the leader in time.
+        The future fails with ``ReadNotConfirmed`` if no quorum confirmed the leader in time, and
+        with ``MachineFault`` if the state machine raised. A member that lags behind answers when it
+        has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
+            InvalidInput: there is no such consistency.
         """
+        if type(consistency) is not Consistency:
+            consistency = Consistency.parse(consistency)
         self._refuse_if_closed()
         now_ns = self._clocks.monotonic_ns()
         answer: Answer = partial(self.state.machine.query, request)
         if self._duties is not None:
             prepared = self._duties.leader_query(request, now_ns)
             if prepared is not None:
-                if not self.raft.is_leader:
-                    raise NotLeader(self.name, self.raft.leader or None)
+                state = self.raft.state
+                if not state.is_leader or self._on_duty_in != state.term:
+                    # A new leader that has not begun its duties knows nothing to answer from.
+                    known = state.leader if state.leader != state.id else ""
+                    raise NotLeader(self.name, known or None)
                 answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
         future: asyncio.Future[ReadResult] = self._loop.create_future()
         if consistency is Consistency.LINEARIZABLE:
-            self._asked[self.raft.read(now_ns)] = (future, answer)
+            self._reads.ask(self.raft.read(now_ns), future, answer)
             self._wake(self)
         elif consistency is Consistency.LEASE:
             health = self._clock_health()
             if not health.may_lease:
                 raise LeaseUnavailable(self.name, f"this clock cannot be relied upon: {health}")
-            self._answer_when_applied(self.raft.lease_read(now_ns), future, answer)
+            self._reads.answer_at(self.raft.lease_read(now_ns), self.applied, future, answer)
         else:
-            self._answer_when_applied(0, future, answer)
+            self._reads.answer_at(0, self.applied, future, answer)
         return future
 
     def transfer_leadership(self, target: str) -> None:
@@ -208,24 +229,35 @@ class Group:
         state = self.raft.state
         return GroupStatus(
             group=self.name,
-            role=state.role.value,
+            role="failed" if self.failure else state.role.value,
             term=state.term,
             leader=state.leader,
             commit=state.commit,
             applied=self.applied,
             last_index=state.log.last_index,
-            digest=self.state.digest().hex(),
+            digest="" if self.failure else self.state.digest().hex(),
             members=tuple(sorted(state.configuration.members)),
             match={peer: progress.match for peer, progress in state.progress.items()},
+            problem=repr(self.failure) if self.failure else "",
         )
 
     # --- what the node tells -------------------------------------------------------------------
 
     def receive(self, sender: str, message: Message) -> None:
-        """A message arrived for this group."""
-        if not self._closed:
+        """A message arrived for this group.
+
+        Raises:
+            ProtocolViolation: no correct member sends this.
+        """
+        if self._closed:
+            return
+        try:
             self.raft.step(sender, message, self._clocks.monotonic_ns())
-            self._wake(self)
+        except ProtocolViolation:
+            raise
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+        self._wake(self)
 
     def peer_connected(self, peer: str, *, remembers: bool) -> None:
         """A new connection to a member stands."""
@@ -237,6 +269,12 @@ class Group:
         """Carry out what the core wants now. Called by the node, once per loop turn at most."""
         if self._closed:
             return
+        try:
+            self._carry_out()
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+
+    def _carry_out(self) -> None:
         ready = self.raft.ready()
         for to, message in ready.messages:
             self._send(to, self.name, message)
@@ -248,7 +286,10 @@ class Group:
         if ready.committed:
             self._apply(ready.committed)
         for answer in ready.reads:
-            self._answer(answer)
+            if answer.read_index:
+                self._reads.confirmed(answer.read, answer.read_index, self.applied)
+            else:
+                self._reads.unconfirmed(answer.read, ReadNotConfirmed(self.name))
         if self._duties is not None:
             self._do_duties(self._duties)
         if self.raft.has_more:
@@ -257,37 +298,61 @@ class Group:
 
     def close(self) -> None:
         """Stop: nothing more is sent, stored, applied or answered."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         stopping = f"group {self.name}: this node is stopping"
-        unknown = OutcomeUnknown(f"{stopping}; the proposal may still be committed by the others")
-        for _, proposed in self._waiting.values():
-            _fail(proposed, unknown)
-        refused = Rejected(f"{stopping}; nothing was read, ask another node")
-        for asked, _ in self._asked.values():
-            _fail(asked, refused)
-        for _, _, asked, _ in self._behind:
-            _fail(asked, refused)
-        self._waiting.clear()
-        self._asked.clear()
-        self._behind.clear()
+        self._end(
+            lambda: OutcomeUnknown(
+                f"{stopping}; the proposal may still be committed by the others"
+            ),
+            lambda: Rejected(f"{stopping}; nothing was read, ask another node"),
+        )
 
     # --- inside --------------------------------------------------------------------------------
 
+    def _end(
+        self,
+        of_proposals: Callable[[], CoordinationError],
+        of_reads: Callable[[], CoordinationError],
+    ) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for timer in (self._timer, self._store_timer):
+            if timer is not None:
+                timer.cancel()
+        self._unstored.clear()
+        self._proposals.fail_all(of_proposals)
+        self._reads.fail_all(of_reads)
+
+    def _break(self, bug: Exception) -> None:
+        """Something raised half-way through a change. Going on could skip an entry, or answer from
+        a state that no other member has: take no part any more, and say so loudly.
+        """
+        if self._closed:
+            return
+        self.failure = bug
+        problem = f"group {self.name} is out of service on this node"
+        self._loop.call_exception_handler({"message": problem, "exception": bug})
+        self._end(
+            lambda: OutcomeUnknown(f"{problem}; the proposal may have been or may be applied"),
+            lambda: GroupFailed(self.name, repr(bug)),
+        )
+
     def _refuse_if_closed(self) -> None:
+        if self.failure is not None:
+            raise GroupFailed(self.name, repr(self.failure))
         if self._closed:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
     def _store(self) -> None:
-        """Hand writes to the device, in order. While it is full they wait here: a leader then
-        accepts no more, and a follower's answers wait, so that its leader's windows fill.
+        """Hand writes to the device, in order. While it is full entries wait here: a leader then
+        accepts no more, and a follower's answers wait, so that its leader's windows fill. A term or
+        vote alone goes on: the device never refuses it, and elections must not stop.
         """
         while self._unstored and not self._closed:
-            if self._device.full:
-                self._loop.call_later(FULL_DEVICE_RETRY_S, self._store)
+            if self._unstored[0].blocks and self._device.full:
+                if self._store_timer is None:
+                    later = self._loop.call_later(FULL_DEVICE_RETRY_S, self._store_again)
+                    self._store_timer = later
                 return
             write = self._unstored.popleft()
             try:
@@ -297,6 +362,10 @@ class Group:
                 return
             future.add_done_callback(partial(self._stored, write.seq))
 
+    def _store_again(self) -> None:
+        self._store_timer = None
+        self._store()
+
     def _stored(self, seq: int, done: asyncio.Future[None]) -> None:
         if self._closed or done.cancelled():
             return
@@ -304,48 +373,20 @@ class Group:
         if error is not None:
             self._failed(error)
             return
-        self.raft.written(seq, self._clocks.monotonic_ns())
+        try:
+            self.raft.written(seq, self._clocks.monotonic_ns())
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
         self._wake(self)
 
     def _apply(self, entries: list[Entry]) -> None:
-        apply, waiting = self.state.apply, self._waiting
+        apply, proposals = self.state.apply, self._proposals
         for entry in entries:
             result = apply(entry)
-            if waiting:
-                waiter = waiting.pop(entry.index, None)
-                if waiter is not None and not waiter[1].done():
-                    term, future = waiter
-                    if term == entry.term:
-                        future.set_result(Applied(term, entry.index, result))
-                    else:
-                        future.set_exception(Superseded(self.name, entry.index))
+            if proposals:
+                proposals.applied(entry, result)
         self.applied = entries[-1].index
-        while self._behind and self._behind[0][0] <= self.applied:
-            _, _, asked, answer = heapq.heappop(self._behind)
-            self._query(asked, answer)
-
-    def _answer(self, answer: ReadAnswer) -> None:
-        asked = self._asked.pop(answer.read, None)
-        if asked is None:
-            return
-        future, compute = asked
-        if answer.read_index == 0:
-            _fail(future, ReadNotConfirmed(self.name))
-        else:
-            self._answer_when_applied(answer.read_index, future, compute)
-
-    def _answer_when_applied(
-        self, needed: int, future: asyncio.Future[ReadResult], answer: Answer
-    ) -> None:
-        if needed <= self.applied:
-            self._query(future, answer)
-        else:
-            self._reads += 1
-            heapq.heappush(self._behind, (needed, self._reads, future, answer))
-
-    def _query(self, future: asyncio.Future[ReadResult], answer: Answer) -> None:
-        if not future.done():
-            future.set_result(ReadResult(self.applied, answer()))
+        self._reads.applied_to(self.applied)
 
     def _announce(self, event: RoleChanged) -> None:
         logger.info(
@@ -357,7 +398,10 @@ class Group:
             event.reason,
         )
         for listener in self.listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("group %s: a listener raised", self.name)
 
     def _do_duties(self, duties: LeaderDuties) -> None:
         """Start, stop and carry out what only the leader does for its machine."""
@@ -397,14 +441,12 @@ class Group:
 
     def _rang(self) -> None:
         self._timer = None
-        if not self._closed:
-            now_ns = self._clocks.monotonic_ns()
+        if self._closed:
+            return
+        now_ns = self._clocks.monotonic_ns()
+        try:
             if self.raft.deadline_ns() <= now_ns:
                 self.raft.tick(now_ns)
-            self._wake(self)
-
-
-def _fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exception) -> None:
-    if not future.done():
-        future.set_exception(why)
-        future.exception()  # whoever dropped the future does not want to hear of it
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+        self._wake(self)

@@ -86,8 +86,9 @@ class Hello:
     This encoding, and that of ``Goodbye``, stay readable to every version for ever: two versions
     that have nothing else in common must still be able to tell each other so.
 
-    ``dial`` counts the caller's attempts within one incarnation, so that an attempt which the
-    network has delayed cannot displace a newer one.
+    ``dial`` counts the caller's attempts within one ``life``, so that an attempt which the network
+    has delayed cannot displace a newer one. A process draws its ``life`` when it starts; an
+    incarnation may outlive many, since it is as old as the disk.
     """
 
     versions: Versions
@@ -96,6 +97,7 @@ class Hello:
     incarnation: str
     role: Role
     dial: int = 0
+    life: int = 0
 
     def encode(self) -> bytes:
         """A msgpack map. Readers skip keys they don't know, which later versions may add."""
@@ -108,6 +110,7 @@ class Hello:
                 "incarnation": self.incarnation,
                 "role": self.role.value,
                 "dial": self.dial,
+                "life": self.life,
             }
         )
         return payload
@@ -139,6 +142,7 @@ class Hello:
             incarnation=check_incarnation(fields.get("incarnation"), "handshake, incarnation"),
             role=Role(role),
             dial=_count(fields.get("dial", 0), "dial"),
+            life=_count(fields.get("life", 0), "life"),
         )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,87 +18,33 @@ import msgpack
 
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
+from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.addresses import Address
 from mcpcore.node.clocks import Clocks, SystemClocks
+from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.connection import Connection
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
-from mcpcore.node.limits import Limits
 from mcpcore.node.machine import ReplicatedState, StateMachine
-from mcpcore.node.security import Security
+from mcpcore.node.outgoing import Outgoing
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage import Identity, LogDevice, RecoveredGroup
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.wal import WriteAheadLog
-from mcpcore.raft.codec import from_row, to_row
+from mcpcore.raft.codec import Row, from_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.log import RaftLog
-from mcpcore.raft.messages import Heartbeat, HeartbeatReply, Message
+from mcpcore.raft.messages import Message
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration
 
 logger = logging.getLogger("mcpcore.node")
 
-MAX_MESSAGES_PER_FRAME = 512
-"""So that a frame stays far below the largest one; entries are bounded by ``max_append_bytes``."""
-
+__all__ = ["GroupConfig", "Node", "NodeConfig"]
 
 CLOCK_BEAT_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupConfig:
-    """A group as it is first made on every member.
-
-    Args:
-        voters: names of the nodes that vote. Used once, when the group is made; later changes
-            live in the group's log.
-        settings: windows and bounds, the same on all members.
-    """
-
-    voters: tuple[str, ...]
-    settings: RaftSettings = field(default_factory=RaftSettings)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeConfig:
-    """Who a node is, whom it knows and where its data lies.
-
-    Args:
-        cluster: name of the cluster; nodes of another one are refused.
-        name: this node's name, as in its certificate.
-        listen: where peers and clients call.
-        peers: the other nodes' addresses.
-        data: directory of the log; made if absent.
-        security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
-        groups: the groups this node takes part in.
-        limits: bounds and waits of connections.
-    """
-
-    cluster: str
-    name: str
-    listen: Address
-    peers: Mapping[str, Address]
-    data: str
-    security: Security
-    groups: Mapping[str, GroupConfig]
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        for group, config in self.groups.items():
-            where = f"groups.{group}"
-            unknown = sorted(set(config.voters) - {self.name, *self.peers})
-            if unknown:
-                raise InvalidInput(
-                    f"{', '.join(unknown)} cannot be reached",
-                    where=where,
-                    remedy="Give every voter an address under peers",
-                )
-            if not config.voters:
-                raise InvalidInput("a group needs at least one voter", where=where)
 
 
 class Node:
@@ -135,11 +81,11 @@ class Node:
         self._groups: dict[str, Group] = {}
         self._due: dict[Group, None] = {}
         self._turn_is_due = False
-        self._rows: dict[str, list[tuple[object, ...]]] = {}
-        self._droppable: dict[str, bool] = {}
+        self._outgoing: dict[str, Outgoing] = {}
         self._incarnations: dict[str, str] = {}
         self._quiet: set[str] = set()
         self._stopping = False
+        self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
@@ -201,26 +147,35 @@ class Node:
             )
             await self._timekeeper.start()
             await self._recover(self._device, self._timekeeper)
+            self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
         except BaseException:
             await self.stop()
             raise
-        self._started_ns = self._clocks.monotonic_ns()
         self._beating = asyncio.get_running_loop().create_task(self._beat(), name="clock-beat")
         for group in self._groups.values():
             self._wake(group)
 
     async def stop(self) -> None:
-        """Stop taking part, finish what is on its way to the disk, and let go of everything."""
-        if self._stopping:
-            await self.stopped.wait()
-            return
-        self._stopping = True
-        for group in self._groups.values():
-            group.close()
-        self._service.close()
-        if self._beating is not None:
-            self._beating.cancel()
+        """Stop taking part, finish what is on its way to the disk, and let go of everything.
+
+        Who is cancelled while waiting here stops waiting; the node goes on stopping.
+        """
+        await asyncio.shield(self._begin_to_stop())
+
+    def _begin_to_stop(self) -> asyncio.Task[None]:
+        if self._stop_task is None:
+            self._stopping = True
+            for group in self._groups.values():
+                group.close()
+            self._service.close()
+            if self._beating is not None:
+                self._beating.cancel()
+            stopping = self._let_go()
+            self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
+        return self._stop_task
+
+    async def _let_go(self) -> None:
         try:
             if self._timekeeper is not None:
                 await self._timekeeper.stop()
@@ -260,12 +215,11 @@ class Node:
         """A group this node takes part in.
 
         Raises:
-            InvalidInput: there is no such group here.
+            UnknownGroup: there is no such group here.
         """
         group = self._groups.get(name)
         if group is None:
-            known = ", ".join(sorted(self._groups)) or "none"
-            raise InvalidInput(f"no group {name!r} on {self.config.name}; known: {known}")
+            raise UnknownGroup(name, self.config.name, self.groups)
         return group
 
     @property
@@ -295,6 +249,7 @@ class Node:
             "incarnation": device.identity.incarnation,
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
+            "log_bytes": self._log_bytes(),
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
@@ -359,13 +314,23 @@ class Node:
 
     async def _recover(self, device: LogDevice, timekeeper: Timekeeper) -> None:
         recovered = device.groups()
+        for name in sorted(recovered.keys() - self.config.groups.keys()):
+            logger.warning(
+                "node %s: the log holds group %s, which the configuration does not name; it is "
+                "kept and not served",
+                self.config.name,
+                name,
+            )
+        created = []
         for name, config in self.config.groups.items():
             if name not in recovered:
                 configuration = Configuration.of(config.voters)
-                await device.create_group(name, configuration)
+                created.append(device.create_group(name, configuration))
                 recovered[name] = RecoveredGroup(
                     name, device.hard_state(name), RaftLog().base, configuration
                 )
+        await asyncio.gather(*created)  # one sync for all of them
+        for name, config in self.config.groups.items():
             self._groups[name] = self._make_group(
                 recovered[name], config.settings, device, timekeeper
             )
@@ -400,6 +365,23 @@ class Node:
             clock_health=timekeeper.health,
         )
 
+    def _log_bytes(self) -> int | None:
+        """What the log takes on the disk; None if the disk does not say. A status is wanted most
+        when something is wrong, so it must not fail for the want of a file descriptor.
+        """
+        assert self._disk is not None
+        total = 0
+        try:
+            for name in self._disk.list_dir(self.config.data):
+                if name.endswith(".log"):
+                    file = self._disk.open(f"{self.config.data}/{name}")
+                    total += file.size()
+                    file.close()
+        except OSError as error:
+            logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
+            return None
+        return total
+
     def _wake(self, group: Group) -> None:
         self._due[group] = None
         if not self._turn_is_due:
@@ -412,13 +394,12 @@ class Node:
         due, self._due = self._due, {}
         for group in due:
             group.turn()
-        rows, self._rows = self._rows, {}
-        for peer, batch in rows.items():
-            droppable = self._droppable.pop(peer, False)
-            for start in range(0, len(batch), MAX_MESSAGES_PER_FRAME):
-                self._post(peer, batch[start : start + MAX_MESSAGES_PER_FRAME], droppable)
+        outgoing, self._outgoing = self._outgoing, {}
+        for peer, messages in outgoing.items():
+            for rows, droppable in messages.frames():
+                self._post(peer, rows, droppable)
 
-    def _post(self, peer: str, rows: list[tuple[object, ...]], droppable: bool) -> None:
+    def _post(self, peer: str, rows: list[Row], droppable: bool) -> None:
         if self._transport is None or self._timekeeper is None or self._stopping:
             return
         self._quiet.discard(peer)
@@ -434,13 +415,14 @@ class Node:
                 self._post(peer, [], True)
 
     def _send(self, to: str, group: str, message: Message) -> None:
-        self._rows.setdefault(to, []).append((group, *to_row(message)))
-        beat = isinstance(message, Heartbeat | HeartbeatReply)
-        self._droppable[to] = self._droppable.get(to, True) and beat
+        messages = self._outgoing.get(to)
+        if messages is None:
+            messages = self._outgoing[to] = Outgoing(self.config.limits.max_frame_bytes)
+        messages.add(group, message)
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""
         if self.failure is None and not self._stopping:
             self.failure = error
             logger.error("node %s stops: %s", self.config.name, error)
-            self._stop_task = asyncio.get_running_loop().create_task(self.stop())
+            self._begin_to_stop()

@@ -41,7 +41,7 @@ class PeerHandler(Protocol):
     """
 
     def on_connected(self, peer: str, session: int, incarnation: str) -> None:
-        """A session begins. Another ``incarnation`` means that the peer has restarted."""
+        """A session begins. Another ``incarnation`` means that the peer has lost its memory."""
         ...
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
@@ -119,6 +119,7 @@ class PeerLink:
         self._rng = rng
         self._session = 0
         self._incarnation = ""
+        self._their_life = 0
         self._their_dial = 0
         self._our_dial = 0
         self._opened_at = 0.0
@@ -231,12 +232,12 @@ class PeerLink:
                 Parting.DIRECTION,
                 f"{self._ours.name} calls {self.name}, not the other way: the smaller id calls",
             )
-        if theirs.incarnation == self._incarnation and theirs.dial < self._their_dial:
+        if theirs.life == self._their_life and theirs.dial < self._their_dial:
             raise HandshakeRefused(
                 Parting.STALE,
                 f"call {theirs.dial} of {self.name} was overtaken by its call {self._their_dial}",
             )
-        self._their_dial = theirs.dial
+        self._their_life, self._their_dial = theirs.life, theirs.dial
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -263,6 +264,7 @@ class PeerLink:
             incarnation=self._ours.incarnation,
             role=Role.PEER,
             dial=self._our_dial,
+            life=self._ours.life,
         )
 
         def make() -> Connection:

@@ -5,7 +5,7 @@ raised again, with its class and its facts, at the client. It must never act on 
 
 A request is (id, op, group, ...arguments), a reply (id, status, body). Ids are the client's own;
 several requests may be under way on one connection, and replies come in any order. A watch sends
-EVENT replies under its id until it ends.
+EVENT replies under its id, and END or ERROR when it is over.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from typing import Any, NamedTuple
 import msgpack
 
 from mcpcore import errors
-from mcpcore.errors import CoordinationError, InvalidInput
+from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
 from mcpcore.raft.types import MAX_UINT
+
+MAX_WORDS = 4000
+"""Characters of an error's message, and of each of its facts, that travel."""
+
+_ANSWERS = (Rejected, OutcomeUnknown, InvalidInput)
 
 
 class Op(IntEnum):
@@ -53,6 +58,7 @@ class Status(IntEnum):
     OK = 0
     ERROR = 1
     EVENT = 2
+    END = 3
 
 
 class Request(NamedTuple):
@@ -85,7 +91,12 @@ def decode_request(payload: bytes) -> Request:
         InvalidInput: there is none.
     """
     row = _row(payload, "a request")
-    if len(row) < 3 or row[1] not in _ARGUMENTS or type(row[2]) is not str:
+    if (
+        len(row) < 3
+        or type(row[1]) is not int
+        or row[1] not in _ARGUMENTS
+        or type(row[2]) is not str
+    ):
         raise InvalidInput("a request must be (id, op, group, ...)")
     wanted = _ARGUMENTS[row[1]]
     if len(row) != 3 + len(wanted) or any(
@@ -103,13 +114,28 @@ def encode_reply(number: int, status: Status, body: object) -> bytes:
 
 
 def encode_error(number: int, error: CoordinationError) -> bytes:
-    """The frame of a reply that raises ``error`` again at the client."""
-    facts = {
-        name: value
-        for name, value in vars(error).items()
-        if type(value) in (str, int, float, bool, type(None))
-    }
-    return encode_reply(number, Status.ERROR, (type(error).__name__, str(error), facts))
+    """The frame of a reply that raises ``error`` again at the client.
+
+    Always possible, and short: long words are cut, and a fact that is no plain value is left out.
+    """
+    facts: dict[str, object] = {}
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            facts[name] = _words(value)
+        elif value is None or type(value) in (bool, float) or _is_small(value):
+            facts[name] = value
+    return encode_reply(number, Status.ERROR, (type(error).__name__, _words(str(error)), facts))
+
+
+def _is_small(value: object) -> bool:
+    return type(value) is int and abs(value) <= MAX_UINT
+
+
+def _words(text: str) -> str:
+    """Text that fits a frame and survives it, whatever a stranger's name or a bug put into it."""
+    if len(text) > MAX_WORDS:
+        text = text[:MAX_WORDS] + "..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_reply(payload: bytes) -> Reply:
@@ -119,7 +145,7 @@ def decode_reply(payload: bytes) -> Reply:
         InvalidInput: there is none.
     """
     row = _row(payload, "a reply")
-    if len(row) != 3 or row[1] not in (0, 1, 2):
+    if len(row) != 3 or type(row[1]) is not int or not 0 <= row[1] <= Status.END:
         raise InvalidInput("a reply must be (id, status, body)")
     status = Status(row[1])
     return Reply(row[0], status, _error(row[2]) if status is Status.ERROR else row[2])
@@ -136,14 +162,20 @@ def _row(payload: bytes, what: str) -> tuple[Any, ...]:
 
 
 def _error(body: object) -> CoordinationError:
-    """Rebuild an error: a class of ``mcpcore.errors`` and its facts, without its constructor."""
+    """Rebuild an error: a class of ``mcpcore.errors`` and its facts, without its constructor.
+
+    A class that answers "may I retry?" is taken at its word. Any other (a newer node's, or one that
+    makes no sense here) becomes ``OutcomeUnknown``, which promises nothing.
+    """
     match body:
         case (str(name), str(text), dict(facts)):
-            kind = getattr(errors, name, CoordinationError)
-            if not (isinstance(kind, type) and issubclass(kind, CoordinationError)):
-                kind = CoordinationError
-            error = kind.__new__(kind)
+            kind = getattr(errors, name, None)
+            if not (isinstance(kind, type) and issubclass(kind, _ANSWERS)):
+                kind, text = OutcomeUnknown, f"{name}: {text}"
+            error: CoordinationError = kind.__new__(kind)
             error.args = (text,)
-            error.__dict__.update({str(fact): value for fact, value in facts.items()})
+            for fact, value in facts.items():
+                if type(fact) is str and fact.isidentifier() and not fact.startswith("_"):
+                    error.__dict__[fact] = value
             return error
     raise InvalidInput("an error reply must be (class, message, facts)")

@@ -28,15 +28,24 @@ class Sequences:
         """Every sequence below this one has been answered."""
         return next(iter(self._out), self._next)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the lowest number under way is near enough to the next one."""
+        return self._next - self.acknowledged_below < WINDOW
+
     async def room(self) -> None:
-        """Wait until the lowest number under way is near enough to the next one."""
-        while self._next - self.acknowledged_below >= WINDOW:
+        """Wait until there is room for the next number; take it before anything else is awaited."""
+        while not self.has_room:
             self._changed.clear()
             await self._changed.wait()
 
     @contextmanager
     def next(self) -> Iterator[int]:
-        """A number, under way inside the ``with`` block."""
+        """A number, under way inside the ``with`` block.
+
+        Leaving the block without an answer gives the number up for good: the next command says that
+        no answer to it is wanted, and copies of it that arrive later are not applied.
+        """
         sequence = self._next
         self._next += 1
         self._out[sequence] = None
@@ -45,3 +54,10 @@ class Sequences:
         finally:
             del self._out[sequence]
             self._changed.set()
+
+    def check(self) -> None:
+        """Every promise that the numbers make about themselves."""
+        out = list(self._out)
+        assert out == sorted(out), "the first one is the lowest"
+        assert all(number < self._next for number in out), "what is out was handed out"
+        assert not out or self._next - out[0] <= WINDOW, "the window is kept"

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mcpcore.errors import CoordinationError, InvalidInput, NotPermitted, OutcomeUnknown, QueueFull
+from mcpcore.errors import (
+    AnswerTooLarge,
+    CoordinationError,
+    InvalidInput,
+    NotPermitted,
+    OutcomeUnknown,
+    QueueFull,
+)
 from mcpcore.node.connection import Connection
-from mcpcore.node.group import Consistency
+from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.identity import Role
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
@@ -34,6 +42,9 @@ logger = logging.getLogger("mcpcore.node.service")
 
 MAX_REQUESTS_PER_CLIENT = 16_384
 MAX_WATCHES_PER_CLIENT = 1_024
+MAX_EVENT_BYTES_QUEUED = 1 << 20
+"""A connection on which more waits than this gets no further events until the client has read."""
+CONGESTION_POLL_S = 0.02
 
 
 class ClientService:
@@ -49,7 +60,7 @@ class ClientService:
         self._served.add(served)
 
     def close(self) -> None:
-        """End all watches. Requests under way are ended by their groups."""
+        """End all watches, and what is left of the requests once the groups have answered them."""
         for served in list(self._served):
             served.ended("the node is stopping")
 
@@ -63,7 +74,7 @@ class _Served:
         self._node = node
         self._connection = connection
         self._forget = forget
-        self._under_way = 0
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._watches: dict[int, Watching] = {}
         connection.on_frame = self.on_frame
         connection.on_close = self.ended
@@ -73,6 +84,8 @@ class _Served:
         for watching in self._watches.values():
             watching.cancel()
         self._watches.clear()
+        for future in list(self._under_way):
+            future.cancel()  # nobody waits for the answer; a proposal takes its course all the same
         self._forget(self)
 
     def on_frame(self, payload: bytes) -> None:
@@ -81,7 +94,10 @@ class _Served:
         try:
             self._handle(request)
         except CoordinationError as error:
-            self._connection.send(encode_error(request.number, error))
+            self._refuse(request.number, error)
+        except Exception as bug:
+            logger.exception("a request of %s failed", self._connection.name)
+            self._refuse(request.number, OutcomeUnknown(f"the node failed over this: {bug!r}"))
 
     def _handle(self, request: Request) -> None:
         number, op, group, arguments = request
@@ -91,12 +107,13 @@ class _Served:
             kind, data = arguments
             if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
                 raise InvalidInput(f"clients cannot propose entries of kind {kind}")
-            self._count()
+            self._count(group)
             self._answer_later(number, self._node.group(group).propose(data, EntryKind(kind)))
         elif op is Op.QUERY:
             question, consistency = arguments
-            self._count()
-            self._answer_later(number, self._query(group, question, consistency))
+            self._count(group)
+            reading = self._node.group(group).read(question, Consistency.parse(consistency))
+            self._answer_later(number, reading)
         elif op is Op.TRANSFER:
             if self._connection.role is not Role.ADMIN:
                 raise NotPermitted("transfer-leader", self._connection.name)
@@ -110,32 +127,22 @@ class _Served:
                 watching.cancel()
             self._reply(number, None)
 
-    def _count(self) -> None:
-        if self._under_way >= MAX_REQUESTS_PER_CLIENT:
-            raise QueueFull("any", "requests of one client", MAX_REQUESTS_PER_CLIENT)
-
-    def _query(self, group: str, question: bytes, consistency: str) -> asyncio.Future[Any]:
-        try:
-            wanted = Consistency(consistency)
-        except ValueError:
-            known = ", ".join(Consistency)
-            raise InvalidInput(f"unknown consistency {consistency!r}; known: {known}") from None
-        return self._node.group(group).read(question, wanted)
+    def _count(self, group: str) -> None:
+        if len(self._under_way) >= MAX_REQUESTS_PER_CLIENT:
+            raise QueueFull(group, "requests of one client", MAX_REQUESTS_PER_CLIENT)
 
     def _answer_later(self, number: int, future: asyncio.Future[Any]) -> None:
-        self._under_way += 1
+        self._under_way.add(future)
 
         def done(answered: asyncio.Future[Any]) -> None:
-            self._under_way -= 1
+            self._under_way.discard(answered)
             if answered.cancelled():
-                unknown = OutcomeUnknown("the node gave up on this request")
-                self._connection.send(encode_error(number, unknown))
-                return
+                return  # the connection is over
             error = answered.exception()
             if error is None:
                 self._reply(number, answered.result())
             elif isinstance(error, CoordinationError):
-                self._connection.send(encode_error(number, error))
+                self._refuse(number, error)
             else:
                 raise error
 
@@ -156,7 +163,19 @@ class _Served:
         pump.wake()
 
     def _reply(self, number: int, body: object) -> None:
-        self._connection.send(encode_reply(number, Status.OK, body))
+        reply = encode_reply(number, Status.OK, body)
+        most = self._node.config.limits.max_frame_bytes
+        if len(reply) <= most:
+            self._connection.send(reply)
+        elif isinstance(body, Applied):
+            where = f"index {body.index}, term {body.term}"
+            too_long = f"its result has {len(body.result)} bytes, too many for a frame of {most}"
+            self._refuse(number, OutcomeUnknown(f"the command was applied at {where}; {too_long}"))
+        else:
+            self._refuse(number, AnswerTooLarge(len(reply), most))
+
+    def _refuse(self, number: int, error: CoordinationError) -> None:
+        self._connection.send(encode_error(number, error))
 
 
 class _Pump:
@@ -167,6 +186,8 @@ class _Pump:
         self._number = number
         self._ended = ended
         self._due = False
+        self._taken: deque[bytes] = deque()
+        self._over = False
         self._loop = asyncio.get_running_loop()
         self.watching: Watching | None = None
 
@@ -177,20 +198,39 @@ class _Pump:
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        self._due = False
-        watching = self.watching
-        if watching is None or not self._connection.is_open:
+        self._due = sent = False
+        watching, connection = self.watching, self._connection
+        if watching is None or not connection.is_open:
             return
-        if self._connection.is_congested:
-            # The watch's own bounded queue fills meanwhile and ends the watch if need be.
-            self._due = True
-            self._loop.call_later(0.02, self._run)
-            return
-        events, over = watching.take()
-        for event in events:
-            self._connection.send(encode_reply(self._number, Status.EVENT, event))
-        if over:
-            watching.cancel()
-            self._ended()
-        elif events:
-            self.wake()
+        try:
+            if not self._taken:
+                events, self._over = watching.take()
+                self._taken.extend(events)
+            while self._taken and connection.is_open:
+                if connection.is_congested or connection.queued_bytes > MAX_EVENT_BYTES_QUEUED:
+                    # The watch's own bounded queue fills meanwhile and ends it if need be.
+                    self._due = True
+                    self._loop.call_later(CONGESTION_POLL_S, self._run)
+                    return
+                connection.send(encode_reply(self._number, Status.EVENT, self._taken.popleft()))
+                sent = True
+            if self._over:
+                connection.send(encode_reply(self._number, Status.END, None))
+        except CoordinationError as error:
+            self._end(watching, error)
+        except Exception as bug:
+            logger.exception("a watch of %s failed", connection.name)
+            self._end(watching, OutcomeUnknown(f"the node failed over this watch: {bug!r}"))
+        else:
+            if self._over:
+                self._end(watching, None)
+            elif sent:
+                self.wake()
+
+    def _end(self, watching: Watching, error: CoordinationError | None) -> None:
+        """An event that cannot be sent ends the watch: leaving it out would be a lie."""
+        self.watching = None
+        watching.cancel()
+        self._ended()
+        if error is not None:
+            self._connection.send(encode_error(self._number, error))

@@ -62,7 +62,7 @@ class TransportConfig:
     cluster: str
     node: str
     incarnation: str
-    """16 hexadecimal digits, drawn anew in every life: see ``new_incarnation``."""
+    """16 hexadecimal digits, kept as long as the disk remembers: see ``new_incarnation``."""
     listen: Address
     versions: Versions = SPOKEN
     limits: Limits = field(default_factory=Limits)
@@ -111,7 +111,12 @@ class Transport:
         self._handler = handler
         self._rng = rng
         self._hello = Hello(
-            config.versions, config.cluster, config.node, config.incarnation, Role.PEER
+            config.versions,
+            config.cluster,
+            config.node,
+            config.incarnation,
+            Role.PEER,
+            life=rng.getrandbits(62),
         )
         self._links: dict[str, PeerLink] = {}
         self._clients: set[Connection] = set()

@@ -374,7 +374,7 @@ def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
 
 
 def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -> None:
-    progress = replication.heard(state, sender, answer.term, answer.session, answer.sent_ns)
+    progress = replication.heard(state, sender, answer.session, answer.sent_ns)
     if progress is not None:
         if answer.round > state.read_round_sent:
             raise ProtocolViolation(f"{sender} confirms read round {answer.round}, not yet sent")

@@ -84,7 +84,7 @@ def resend_lost(state: RaftState) -> None:
 
 def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
     """Learn how far a member's log equals ours."""
-    progress = heard(state, sender, answer.term, answer.session, answer.sent_ns)
+    progress = heard(state, sender, answer.session, answer.sent_ns)
     if progress is None:
         return
     if answer.at_index > state.log.last_index:
@@ -97,10 +97,13 @@ def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
         _refused(state, progress, answer)
 
 
-def heard(state: RaftState, sender: str, term: int, session: int, sent_ns: int) -> Progress | None:
-    """The member's progress, if this answer belongs to our present office and conversation."""
+def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress | None:
+    """The member's progress, if this answer belongs to our present conversation.
+
+    Answers of an older term do not come this far (``Raft.step``).
+    """
     progress = state.progress.get(sender)
-    if progress is None or term != state.term or session != progress.session:
+    if progress is None or session != progress.session:
         return None
     if sent_ns > state.now_ns:
         raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")

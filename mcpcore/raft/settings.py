@@ -60,6 +60,13 @@ class RaftSettings:
                 raise InvalidInput(f"must be positive, not {value}", where=name)
         if not 0 <= self.drift_ppm < 500_000:
             raise InvalidInput(f"must be in [0, 500000), not {self.drift_ppm}", where="drift_ppm")
+        if self.max_proposal_bytes >= self.max_uncommitted_bytes:
+            raise InvalidInput(
+                f"a command of {self.max_proposal_bytes} bytes could never be accepted with room "
+                f"for {self.max_uncommitted_bytes}",
+                where="max_uncommitted_bytes",
+                remedy="Give room for several of the largest commands",
+            )
         if self.heartbeat_ns * 2 > self.election_timeout_ns:
             raise InvalidInput(
                 f"{self.heartbeat_ns} ns leaves no room for a lost heartbeat within an election "

@@ -303,10 +303,12 @@ class RaftState:
         hard_state, blocks = self.hard_state, self.new_blocks
         before = self.writes[-1].hard_state if self.writes else self.durable_hard_state
         if not blocks and hard_state == before:
-            if self.gated:
-                assert self.writes, "gated messages with nothing to wait for"
+            if self.writes:
                 self.writes[-1].gated.extend(self.gated)
-                self.gated = []
+            else:
+                # What they waited for became durable between their making and this turn.
+                self.outbox.extend(self.gated)
+            self.gated = []
             return None
         self.write_seq += 1
         pending = PendingWrite(

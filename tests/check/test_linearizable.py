@@ -15,6 +15,7 @@ from mcpcore.check.history import History, Operation, Outcome, Recorder
 from mcpcore.check.linear import check_linearizable
 from mcpcore.check.model import ILLEGAL, Model
 from mcpcore.check.models import MODELS, CasRegister, KeyValue, Mutex, Register
+from mcpcore.check.search import Search
 from mcpcore.check.verdict import Verdict
 from mcpcore.errors import InvalidInput
 from tests.check.histories import (
@@ -31,7 +32,7 @@ KINDS = sorted(CALLS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_the_search_agrees_with_trying_every_order(kind: str, data: st.DataObject) -> None:
     history = data.draw(small_histories(kind))
@@ -105,6 +106,37 @@ def test_the_failing_prefix_is_the_shortest(data: st.DataObject) -> None:
     assert part.prefix_is_shortest
     assert not _prefix_is_explained(history, model, blocked.returned)
     assert _prefix_is_explained(history, model, blocked.returned - 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_the_failing_prefix_is_the_shortest_where_the_search_gave_up_long_before(seed: int) -> None:
+    """Foreseeing a read ends the search early; the prefix must not be shorter or longer for it."""
+    random = Random(seed)
+    history = true_history("key-value", random, 40, lose=0.0)
+    reads = [op for op in history if op.function == "get" and op.result]
+    if not reads:
+        return
+    victim = random.choice(reads)
+    broken = History(
+        _with_result(op, victim.result[::-1] + "a") if op is victim else op for op in history
+    )
+    model = KeyValue()
+    judgement = check_linearizable(broken, model)
+    if judgement.ok:
+        return
+    part = judgement.parts[0]
+    in_order = sorted(broken, key=lambda op: op.returned or 0)
+    place = [op.id for op in in_order].index(part.blocked_at or 0)
+
+    assert part.prefix_is_shortest
+    assert _searched_without_foresight(model, broken, place) is Verdict.VIOLATED
+    assert place == 0 or _searched_without_foresight(model, broken, place - 1) is Verdict.OK
+
+
+def _searched_without_foresight(model: Model, history: History, until: int) -> Verdict | None:
+    search = Search(model, list(history), until=until, foresee_before=0)
+    return search.run(10**6)
 
 
 def _prefix_is_explained(history: History, model: Model, until: int) -> bool:
@@ -261,12 +293,14 @@ def _explosive(clients: int = 26) -> History:
 
 
 def test_the_time_budget_is_kept_within_five_percent_and_unknown_is_not_ok() -> None:
-    budget = Budget(time_ns=1_000_000_000, monotonic_ns=time.monotonic_ns, memory_bytes=None)
-    started = time.monotonic_ns()
+    # The clock of this process, so that a busy machine does not fail the test.
+    clock = time.process_time_ns
+    budget = Budget(time_ns=1_000_000_000, monotonic_ns=clock, memory_bytes=None)
+    started = clock()
 
     judgement = check_linearizable(_explosive(), MODELS["fifo-queue"](), budget)
 
-    spent_ns = time.monotonic_ns() - started
+    spent_ns = clock() - started
     assert judgement.verdict is Verdict.UNKNOWN
     assert judgement.findings[0].facts == {"spent": "time"}
     assert "undecided" in judgement.summary
@@ -274,7 +308,7 @@ def test_the_time_budget_is_kept_within_five_percent_and_unknown_is_not_ok() -> 
 
 
 def test_the_memory_budget_is_kept_and_unknown_is_not_ok() -> None:
-    limit = 16 << 20
+    limit = 4 << 20
     tracemalloc.start()
     judgement = check_linearizable(_explosive(), MODELS["fifo-queue"](), Budget(memory_bytes=limit))
     _, peak = tracemalloc.get_traced_memory()

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcpcore.check.formats import read_history
 from mcpcore.check.history import History, Recorder
 from mcpcore.check.txn import LEVELS, check_list_append, check_rw_register, ruled_out
 from mcpcore.check.txn.levels import implied, strongest_left, weakest
+from mcpcore.check.txn.order import realtime_pairs
 from mcpcore.check.verdict import Judgement, Verdict
 from mcpcore.errors import InvalidInput
+from tests.check.histories import true_history
 
 _STEP = re.compile(r"([arw])([a-z])((?:\d|_)*)")
 
@@ -155,7 +158,7 @@ def test_a_client_that_does_not_see_its_own_write_breaks_the_session_levels() ->
 
 
 def test_a_cycle_through_a_session_is_found_with_nonadjacent_anti_dependencies() -> None:
-    """Elle issue 17: session order together with two anti-dependencies that do not touch."""
+    """Reported against Elle: session order together with two anti-dependencies that do not touch."""
     history = in_order((0, "rxrz1"), (1, "ax1"), (1, "rz"), (2, "az1"))
     assert check_list_append(history, "serializable").ok
     judgement = check_list_append(history, "strong-session-snapshot-isolation")
@@ -163,7 +166,7 @@ def test_a_cycle_through_a_session_is_found_with_nonadjacent_anti_dependencies()
 
 
 def test_a_cycle_of_reads_through_a_session_breaks_session_read_committed() -> None:
-    """Elle issue 21."""
+    """Reported against Elle."""
     history = in_order((1, "rx1ay1"), (2, "ry1"), (2, "ax1"))
     judgement = check_list_append(history, "strong-session-snapshot-isolation")
     assert judgement.kinds == {"G1c-process"}
@@ -228,6 +231,30 @@ def test_a_cycle_is_told_in_sentences_that_end_in_a_contradiction() -> None:
         "it: a contradiction.",
     ]
     assert [step["dependency"] for step in finding.facts["steps"]] == ["rw", "rw"]
+
+
+def test_elles_examples_are_read_as_they_are_written_completions_only() -> None:
+    history = read_history(
+        "{:process 0, :type :ok, :value [[:append :x 1] [:r :y [1]]]}\n"
+        "{:index 1, :type :ok, :f :txn, :value [[:append :x 2] [:append :y 1]]}\n"
+        "{:process 0, :type :ok, :value [[:r :x [1 2]] [:r :y nil]]}\n"
+        "{:process 3, :type :fail, :value [[:append :z 9]]}\n"
+    )
+    assert {"G1c", "G-single"} <= check_list_append(history, "serializable").kinds
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**32))
+def test_real_time_order_is_the_closure_of_its_pairs(seed: int) -> None:
+    history = true_history("register", Random(seed), 30, clients=5)
+    after: dict[int, set[int]] = {op.id: set() for op in history}
+    for before, later in realtime_pairs(history.operations):
+        after[before.id].add(later.id)
+    for op in reversed(history.operations):
+        for later_id in list(after[op.id]):
+            after[op.id] |= after[later_id]
+    for a in history:
+        assert after[a.id] == {b.id for b in history if a.precedes(b)}
 
 
 def test_an_unknown_level_and_a_malformed_transaction_are_refused() -> None:

@@ -345,6 +345,27 @@ def test_a_frozen_system_clock_stops_nothing():
     cluster.check_order()
 
 
+@pytest.mark.parametrize("stalls", [1, 3, 100])
+def test_a_process_that_stalls_between_two_readings_has_seen_no_jump(stalls):
+    cluster = Cluster(0)
+    host, clock = cluster.hosts["a"], cluster.clocks["a"]
+    read, left = host.wall_ns, [stalls]
+
+    def stalling():
+        wall = read()
+        if left[0]:
+            left[0] -= 1
+            cluster.true_ns += 2 * S  # preempted, right after the reading
+        return wall
+
+    clock._wall_ns = stalling
+    while left[0]:
+        assert clock.watch() is None
+    assert clock.watch() is None
+    host.wall_off_ns += S
+    assert clock.watch().by_ns == S, "and a real one is still seen"
+
+
 # --- silence ------------------------------------------------------------------------------------
 
 

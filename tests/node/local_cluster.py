@@ -15,6 +15,7 @@ from mcpcore.node.client import Client
 from mcpcore.node.group import Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
+from mcpcore.node.limits import Limits
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.security import Plaintext
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
@@ -46,11 +47,13 @@ class LocalCluster:
         settings: RaftSettings = SETTINGS,
         machine: Callable[[str], Any] = lambda group: KeyValueNode(),
         groups: tuple[str, ...] = ("main",),
+        limits: Limits | None = None,
     ) -> None:
         self.directory = directory
         self.settings = settings
         self.machine = machine
         self.groups = groups
+        self.limits = limits or Limits()
         self.addresses = {
             name: Address("127.0.0.1", port)
             for name, port in zip(names, free_ports(len(names)), strict=True)
@@ -67,6 +70,7 @@ class LocalCluster:
             data=str(self.directory / name),
             security=SECURITY,
             groups={group: GroupConfig(voters, self.settings) for group in self.groups},
+            limits=self.limits,
         )
 
     async def start(self, name: str, **seams: Any) -> Node:
@@ -133,3 +137,12 @@ class LocalCluster:
 
 def kv(client: Client, group: str = "main") -> KeyValueClient:
     return KeyValueClient(client, group)
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)

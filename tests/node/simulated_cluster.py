@@ -171,7 +171,7 @@ class Bookkeeper:
                     self.rejected.add(key)
                 except OutcomeUnknown:
                     self.unknown.add(key)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
         self.done = True
 
     async def audit(self) -> None:

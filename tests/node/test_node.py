@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,11 @@ from mcpcore.node.group import Consistency
 from mcpcore.node.identity import Role
 from mcpcore.node.kv.commands import Get, Put, encode_command, encode_request
 from mcpcore.node.kv.results import Found, NotSwapped, Swapped, decode_result
+from mcpcore.node.limits import Limits
 from mcpcore.node.node import GroupConfig, NodeConfig
 from mcpcore.raft.sessions import register_session
 from mcpcore.raft.types import EntryKind
-from tests.node.local_cluster import SECURITY, LocalCluster, kv
+from tests.node.local_cluster import SECURITY, SETTINGS, LocalCluster, kv
 
 
 async def test_what_is_put_can_be_read_from_every_node(tmp_path: Path) -> None:
@@ -337,3 +339,91 @@ async def test_futures_of_a_stopping_node_end_with_what_is_known(tmp_path: Path)
             await asked
         with pytest.raises(Rejected, match="has stopped"):
             group.propose(b"late")
+
+
+async def test_a_client_that_was_closed_says_nothing_more_when_closed_again(tmp_path: Path) -> None:
+    async with LocalCluster(tmp_path) as cluster:
+        client = cluster.client()
+        await kv(client).put("k", "v")
+        await client.close()
+        await cluster.agree()
+        before = cluster.group(await cluster.leader()).raft.state.log.last_index
+        await client.close()
+        await asyncio.sleep(0.1)
+        assert cluster.group(await cluster.leader()).raft.state.log.last_index == before
+
+
+async def test_a_stop_that_is_cancelled_still_lets_go_of_the_log(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path)
+    node = await cluster.start("a")
+    stopping = asyncio.create_task(node.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    await node.stopped.wait()
+    again = await cluster.start("a")  # a log or a port that is still open would be refused
+    await again.stop()
+
+
+async def test_entries_that_fit_no_frame_are_refused_when_configured() -> None:
+    with pytest.raises(InvalidInput, match="at least twice max_append_bytes"):
+        NodeConfig(
+            cluster="test",
+            name="a",
+            listen=Address("127.0.0.1", 1),
+            peers={},
+            data="unused",
+            security=SECURITY,
+            groups={"main": GroupConfig(("a",))},
+            limits=Limits(max_frame_bytes=3 << 20),
+        )
+
+
+async def test_a_group_that_the_configuration_no_longer_names_is_kept_and_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = LocalCluster(tmp_path, "a", groups=("old", "main"))
+    async with cluster, cluster.client() as client:
+        await kv(client, "old").put("k", "kept")
+    cluster.groups = ("main",)
+    await (await cluster.start("a")).stop()
+    assert "holds group old, which the configuration does not name" in caplog.text
+    cluster.groups = ("old", "main")
+    async with cluster, cluster.client() as client:
+        record = await kv(client, "old").get("k")
+        assert record is not None
+        assert record.value == b"kept"
+
+
+async def test_what_many_groups_have_to_say_at_once_travels_in_frames_that_fit(
+    tmp_path: Path,
+) -> None:
+    """Sixteen groups with 7 kB each for every peer, where a frame holds 20 kB."""
+    groups = tuple(f"g{number}" for number in range(16))
+    settings = replace(SETTINGS, max_append_bytes=8_000, max_proposal_bytes=8_000)
+    limits = Limits(max_frame_bytes=20_000)
+    cluster = LocalCluster(tmp_path, groups=groups, settings=settings, limits=limits)
+    async with cluster, cluster.client() as client:
+        await asyncio.gather(*(kv(client, group).put("k", b"x" * 7_000) for group in groups))
+        for _ in range(5):
+            await asyncio.gather(*(kv(client, group).put("k", b"y" * 7_000) for group in groups))
+        for group in groups:
+            await cluster.agree(group)
+        for node in cluster.nodes.values():
+            assert all(peer["reconnects"] == 0 for peer in node.status()["peers"].values())
+
+
+async def test_a_node_far_behind_catches_up_on_large_entries_of_many_groups(tmp_path: Path) -> None:
+    """All of it at once would not fit one frame."""
+    groups = tuple(f"g{number}" for number in range(6))
+    async with LocalCluster(tmp_path, groups=groups) as cluster, cluster.client() as client:
+        leader = await cluster.leader("g0")
+        gone = next(name for name in cluster.addresses if name != leader)
+        await cluster.nodes[gone].stop()
+        value = b"v" * (900 << 10)
+        for number in range(8):
+            await asyncio.gather(*(kv(client, g).put(f"k{number}", value) for g in groups))
+        await cluster.start(gone)
+        for group in groups:
+            await cluster.agree(group)

@@ -50,7 +50,7 @@ MUTANTS = [
         "election",
         'state.voted_for in ("", sender)',
         "True",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "the up-to-date check is removed",
@@ -58,7 +58,7 @@ MUTANTS = [
         "        and (ask.transfer or not promised(state))\n"
         "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
         "        and (ask.transfer or not promised(state))\n",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "the up-to-date check compares lengths first",
@@ -67,42 +67,42 @@ MUTANTS = [
         "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
         "        and (ask.transfer or not promised(state))\n"
         "        and (ask.last_index, ask.last_term) >= (state.log.last[1], state.log.last[0])\n",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "stickiness is removed from votes",
         "election",
         "if promised(state) and not ask.transfer:",
         "if False:",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "stickiness is removed from votes of a term learned meanwhile",
         "election",
         "        and (ask.transfer or not promised(state))\n",
         "",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "stickiness is removed from pre-votes",
         "election",
         "        and not promised(state)\n",
         "",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "a start forgets the promise made before it",
         "state",
         "self.promise_until_ns = now_ns + settings.election_timeout_ns",
         "self.promise_until_ns = now_ns",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "a member campaigns before its promise has run out",
         "state",
         "self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)",
         "self.election_deadline_ns = wait_until_ns",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "pre-candidates hold on to a dead leader",
@@ -110,14 +110,14 @@ MUTANTS = [
         "    if state.is_leader:\n        return quorum_contact_ns",
         "    if state.leader and not state.is_leader:\n        return True\n"
         "    if state.is_leader:\n        return quorum_contact_ns",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "a pre-vote of a member in an older term is dropped",
         "core",
         "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
         "frozenset({PreVote, Vote, ReadIndex})",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "a quorum is one less",
@@ -145,7 +145,7 @@ MUTANTS = [
         "commitment",
         "if silent_ns >= state.settings.election_timeout_ns:",
         "if False:",
-        "elections",
+        "elections calm_elections",
     ),
     Mutant(
         "contact counts from when the answer came",
@@ -226,9 +226,9 @@ MUTANTS = [
     ),
     Mutant(
         "an answer of an older term counts",
-        "replication",
-        "term != state.term or session",
-        "session",
+        "core",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, AppendReply, HeartbeatReply})",
         "replication commitment",
     ),
     Mutant(
@@ -349,7 +349,7 @@ MUTANTS = [
         "    keep_promise(state, sender, ask.promise_ns)\n    log = state.log\n",
         "    log = state.log\n    if log.term_at(ask.prev_index) == ask.prev_term:\n"
         "        keep_promise(state, sender, ask.promise_ns)\n",
-        "elections",
+        "elections calm_elections",
     ),
 ]
 

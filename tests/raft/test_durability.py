@@ -286,3 +286,18 @@ def test_a_restart_of_the_whole_group_loses_nothing_that_was_committed() -> None
 
     for name in "abc":
         assert cluster.commands(name) == [b"x"]
+
+
+def test_an_answer_leaves_although_its_write_finished_before_the_member_took_a_turn() -> None:
+    """A driver's turn may come after both: the answer must not wait for a write that is over."""
+    cluster = Cluster("abc", sync=False)
+    first = append(1, terms=[1])
+    follower = cluster["b"]
+    follower.step("a", first, cluster.now_ns)
+    cluster.drain("b")
+    follower.step("a", first, cluster.now_ns)  # a duplicate: its answer waits for the write
+    cluster.complete("b", 9, drain=False)
+    cluster.drain("b")
+
+    answers = [letter.message for letter in cluster.mail if letter.sender == "b"]
+    assert [type(answer) for answer in answers] == [AppendReply, AppendReply]

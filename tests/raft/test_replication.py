@@ -298,7 +298,9 @@ def test_an_answer_of_an_older_term_or_session_never_counts() -> None:
     member.waits(100, tick=False)
 
     member.hears("b", accepted(old)._replace(sent_ns=member.now_ns))
-    member.hears("b", accepted(old)._replace(term=0))
+    session = member.state.progress["b"].session
+    member.hears("b", accepted(old)._replace(term=0, session=session, sent_ns=member.now_ns))
+    member.hears("b", HeartbeatReply(0, session, 0, member.now_ns))
 
     assert member.state.progress["b"].match == 0
     assert member.state.progress["b"].contact_ns == contact_ns
@@ -365,7 +367,11 @@ def test_a_command_beyond_the_size_limit_is_refused_and_leaves_no_trace() -> Non
 
 def test_proposals_beyond_the_bound_are_refused_until_some_are_handed_out() -> None:
     limit = 3 * (10 + ENTRY_OVERHEAD_BYTES)
-    member = Member(settings=replace(SETTINGS, max_uncommitted_bytes=limit)).leads().all_accept()
+    member = (
+        Member(settings=replace(SETTINGS, max_proposal_bytes=10, max_uncommitted_bytes=limit))
+        .leads()
+        .all_accept()
+    )
     member.proposes(*[b"x" * 10] * 3)
     with pytest.raises(QueueFull, match="uncommitted bytes is full"):
         member.proposes(b"")

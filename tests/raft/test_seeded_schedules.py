@@ -44,6 +44,7 @@ class Walk:
         self.duplication = self.rng.choice((0.0, 0.0, 0.1))
         self.disorder = self.rng.choice((0.0, 0.0, 0.2, 1.0))
         self.sync_rate = self.rng.choice((1.0, 1.0, 0.5, 0.1))
+        self.laziness = self.rng.choice((0.0, 0.2, 1.0))
         self.crashes = self.rng.choice(rare_or_not)
         self.cuts = self.rng.choice(rare_or_not)
         self.transfers = self.rng.choice(rare_or_not)
@@ -54,6 +55,8 @@ class Walk:
         if rng.random() < 0.03:
             self.mood()
         cluster.now_ns += rng.choice((1, 5, 20, 60, 200)) * MS
+        if rng.random() < self.laziness:
+            cluster.be_lazy()
         cluster.tick()
         for _ in range(rng.randrange(30)):
             if not cluster.mail:
@@ -64,6 +67,7 @@ class Walk:
             member = cluster.members[name]
             if cluster.running(name) and member.disk.pending and rng.random() < self.sync_rate:
                 cluster.complete(name, rng.randint(1, len(member.disk.pending)))
+        cluster.take_turns()
         for leader in cluster.leaders():
             if cluster.running(leader):
                 self.use(leader)

@@ -154,17 +154,26 @@ class Appends(Inference):
     # --- Reads of what should not be seen -------------------------------------------------------
 
     def _dirty_reads(self) -> None:
+        clean = {key for key, order in self._orders.items() if self._is_clean(key, order)}
         for txn in self.transactions:
             if not txn.committed:
                 continue
             for step in txn.steps:
                 if step.function == "r":
-                    for element in self._list(txn, step.value):
+                    seen = self._list(txn, step.value)
+                    if step.key in clean and seen == self._orders[step.key][: len(seen)]:
+                        continue
+                    for element in seen:
                         self.judge_source(txn, step.key, element)
             for key, value in first_reads(txn).items():
                 seen = self._list(txn, value)
                 if seen:
                     self.judge_intermediate(txn, key, seen[-1])
+
+    def _is_clean(self, key: Hashable, order: Sequence[Any]) -> bool:
+        """Whether every element has a writer, and none of them was aborted."""
+        writers = [self.writers.get((key, element)) for element in order]
+        return all(writer is not None and not writer.aborted for writer in writers)
 
     def _dirty_updates(self) -> None:
         for key, order in self._orders.items():

@@ -42,7 +42,13 @@ def find_anomalies(
     A variant with an order of time is looked for only where the plain kind was not found: it would
     say less.
     """
+    orders = int(Dep.PROCESS) * sessions | int(Dep.PROCESS | Dep.REALTIME) * realtime
+    inside: set[int] = set()
+    for component in graph.components(_WRITES_AND_READS | int(Dep.RW) | orders):
+        inside |= component
     cycles: list[Cycle] = []
+    if not inside:
+        return cycles, True  # without a circle of any kind there is none of a certain kind
     variants: list[tuple[str, int]] = [("", 0)]
     if sessions:
         variants.append(("-process", int(Dep.PROCESS)))
@@ -52,14 +58,14 @@ def find_anomalies(
     for suffix, orders in variants:
         if spent():
             return cycles, False
-        for cycle in _of_one_variant(graph, suffix, orders, found, spent):
+        for cycle in _of_one_variant(graph, inside, suffix, orders, found, spent):
             cycles.append(cycle)
         found.update(cycle.kind.removesuffix(suffix) for cycle in cycles)
     return cycles, not spent()
 
 
 def _of_one_variant(
-    graph: Graph, suffix: str, orders: int, known: set[str], spent: Spent
+    graph: Graph, inside: set[int], suffix: str, orders: int, known: set[str], spent: Spent
 ) -> list[Cycle]:
     cycles: list[Cycle] = []
 
@@ -71,13 +77,13 @@ def _of_one_variant(
         return True
 
     if "G0" not in known:
-        for component in graph.components(int(Dep.WW) | orders):
+        for component in graph.components(int(Dep.WW) | orders, inside):
             add("G0", find_cycle(graph, component, Dep.WW, int(Dep.WW) | orders, spent))
     rest = _WRITES_AND_READS | orders
     if "G1c" not in known:
-        for component in graph.components(rest):
+        for component in graph.components(rest, inside):
             add("G1c", find_cycle(graph, component, Dep.WR, rest, spent))
-    for component in graph.components(rest | int(Dep.RW)):
+    for component in graph.components(rest | int(Dep.RW), inside):
         if spent():
             break
         single = nonadjacent = None

@@ -12,6 +12,7 @@ from enum import IntFlag
 from typing import Any, NamedTuple
 
 Spent = Callable[[], bool]
+_RW = 4
 _PATIENCE = 64
 """Further edges tried for a shorter cycle, once there is one."""
 
@@ -61,11 +62,11 @@ class Graph:
         if a == b:
             return
         row = self.after.setdefault(a, {})
-        known = row.get(b, 0)
-        if known & dep:
+        known, kind = row.get(b, 0), int(dep)  # flags of the enum class are ten times slower
+        if known & kind:
             return
-        row[b] = known | dep
-        self._reasons[a, b, int(dep)] = reason
+        row[b] = known | kind
+        self._reasons[a, b, kind] = reason
         self.edges += 1
 
     def step(self, a: int, b: int, allowed: int) -> Step:
@@ -81,8 +82,8 @@ class Graph:
         stack: list[int] = []
         on_stack: set[int] = set()
         found: list[set[int]] = []
-        inside = None if among is None else set(among)
-        for root in self.after if among is None else among:
+        inside = None if among is None else frozenset(among)
+        for root in self.after if among is None else sorted(among):
             if root in index:
                 continue
             index[root] = low[root] = len(index)
@@ -155,11 +156,11 @@ class Graph:
             for b, kinds in self.after.get(node[0], {}).items():
                 if b not in among:
                     continue
-                plain = kinds & allowed & ~Dep.RW
+                plain = kinds & allowed & ~_RW
                 if plain and (b, False) not in came:
                     came[b, False] = (node, Dep(plain & -plain))
                     waiting.append((b, False))
-                if kinds & Dep.RW and not node[1] and (b, True) not in came:
+                if kinds & _RW and not node[1] and (b, True) not in came:
                     came[b, True] = (node, Dep.RW)
                     waiting.append((b, True))
         if target not in came:
@@ -185,7 +186,7 @@ def find_cycle(
     patience = _PATIENCE
     for a in sorted(component):
         for b, kinds in graph.after.get(a, {}).items():
-            if not kinds & first or b not in component:
+            if not kinds & int(first) or b not in component:
                 continue
             home = graph.path(b, a, rest, component)
             if home is not None and (best is None or len(home) + 1 < len(best)):
@@ -205,7 +206,7 @@ def find_nonadjacent_cycle(
     """A cycle with anti-dependencies, no two of them adjacent."""
     for a in sorted(component):
         for b, kinds in graph.after.get(a, {}).items():
-            if not kinds & Dep.RW or b not in component:
+            if not kinds & _RW or b not in component:
                 continue
             home = graph.nonadjacent_path(b, a, rest, component)
             if home is not None:

@@ -7,10 +7,17 @@ values are bytes; a string is taken as its UTF-8 form.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TypeVar
 
-from mcpcore.errors import CommandRefused, ConnectionLost, InvalidInput, Unreachable, WatchCompacted
+from mcpcore.errors import (
+    CommandRefused,
+    InvalidInput,
+    OutcomeUnknown,
+    WatchCompacted,
+    WatchOverrun,
+)
 from mcpcore.node.client import Client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.commands import (
@@ -47,7 +54,7 @@ from mcpcore.node.kv.results import (
     decode_result,
 )
 
-Text = bytes | str
+Text = bytes | bytearray | memoryview | str
 _R = TypeVar("_R")
 
 _REWATCH_PAUSE_S = 0.1
@@ -61,7 +68,8 @@ class KeyValueClient:
         group: the group that holds them.
 
     Every method may raise ``Rejected`` (nothing happened) and, if it writes, ``OutcomeUnknown``;
-    a command that the store refuses raises ``CommandRefused`` with the reason.
+    a command that the store refuses raises ``CommandRefused`` with the reason, and an argument of
+    the wrong type ``InvalidInput``.
     """
 
     def __init__(self, client: Client, group: str = "main") -> None:
@@ -101,7 +109,7 @@ class KeyValueClient:
             expected: a value; or a revision (``mod_revision``); or None: no such key.
             value: the new value, or None to remove the key.
         """
-        wanted = _bytes(expected) if isinstance(expected, bytes | str) else expected
+        wanted = expected if expected is None or isinstance(expected, int) else _bytes(expected)
         new = None if value is None else _bytes(value)
         return await self._do(CompareAndSet(_bytes(key), wanted, new, lease), Swapped, NotSwapped)
 
@@ -120,12 +128,19 @@ class KeyValueClient:
         start: Text | None = None,
         limit: int | None = None,
         consistency: Consistency = Consistency.LINEARIZABLE,
-    ) -> AsyncIterator[KeyValue]:
+    ) -> AsyncGenerator[KeyValue, None]:
         """The records whose keys start with ``prefix``, in order of keys.
 
         Fetched in portions: each portion is one consistent read, the whole is not.
+
+        Args:
+            start: the first key wanted, if not the first that there is.
+            limit: how many records are wanted at most; None: all.
         """
-        position: bytes | None = _bytes(prefix) if start is None else _bytes(start)
+        if limit is not None and limit < 0:
+            raise InvalidInput(f"{limit} records cannot be wanted", where="scan, limit")
+        first = _bytes(prefix)
+        position: bytes | None = first if start is None else max(first, _bytes(start))
         end = prefix_end(_bytes(prefix))
         left = limit
         while position is not None and (left is None or left > 0):
@@ -139,14 +154,21 @@ class KeyValueClient:
 
     async def watch(
         self, key: Text, *, prefix: bool = False, after_revision: int | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Changes of a key, or of all keys that start with it: in order, each once.
 
         Goes on from node to node when one is lost, and from where it was when it was too slow.
 
+        HAZARD: a node that is cut off from the others keeps silent until it hears of changes again.
+
+        Args:
+            after_revision: the first change wanted is the one after it; None: after now.
+
         Raises:
-            WatchCompacted: changes that were asked for are no longer kept anywhere; read the state
+            WatchCompacted: changes that were asked for are no longer kept there; read the state
                 anew and watch from its revision.
+            Rejected: no node could be reached in the client's ``timeout_s``; watch again after the
+                revision of the last event.
         """
         after = after_revision
         if after is None:
@@ -154,30 +176,43 @@ class KeyValueClient:
         while True:
             request = encode_request(Watch(_bytes(key), prefix, after))
             try:
-                async for encoded in self._client.watch(request, group=self._group):
-                    match decode_result(encoded):
-                        case Changes(revision, events):
-                            for event in events:
-                                yield event
-                            after = revision
-                        case TooSlow(resume_after):
-                            after = resume_after
-                            break
-                        case Compacted(oldest):
-                            raise WatchCompacted(after, oldest)
-                        case other:
-                            raise InvalidInput(f"not an event of a watch: {other}")
-            except (ConnectionLost, Unreachable):
+                async with aclosing(self._client.watch(request, group=self._group)) as answers:
+                    async for encoded in answers:
+                        match decode_result(encoded):
+                            case Changes(revision, events) if revision > after:
+                                for event in events:
+                                    yield event
+                                after = revision
+                            case TooSlow(resume_after):
+                                after = max(after, resume_after)
+                                break
+                            case Compacted(oldest):
+                                raise WatchCompacted(after, oldest)
+                            case Changes():
+                                pass  # known already
+                            case other:
+                                raise InvalidInput(f"not an event of a watch: {other}")
+            except (OutcomeUnknown, WatchOverrun):
                 await asyncio.sleep(_REWATCH_PAUSE_S)
 
     # --- leases ------------------------------------------------------------------------------
 
     async def lease_grant(self, ttl_s: float) -> int:
-        """Make a lease: keys that hang on it go when it is not renewed; returns its id."""
+        """Make a lease: keys that hang on it go when it is not renewed; returns its id.
+
+        Args:
+            ttl_s: how long it lives, in seconds; at least a millisecond.
+        """
+        if not 0.001 <= ttl_s < 1e12:
+            raise InvalidInput(f"{ttl_s!r} s is no time to live", where="lease_grant")
         return (await self._do(LeaseGrant(round(ttl_s * 1000)), LeaseGranted)).lease
 
     async def lease_keep_alive(self, lease: int) -> float:
-        """Let a lease run in full again; returns its time to live in seconds, from this call."""
+        """Let a lease run in full again; returns its time to live, in seconds from this call on.
+
+        Raises:
+            CommandRefused: it has run out, or is about to; what hung on it is not yours any more.
+        """
         alive = await self._ask(LeaseKeepAlive(lease), LeaseAlive, Consistency.LINEARIZABLE)
         return alive.ttl_ms / 1000
 
@@ -199,7 +234,14 @@ class KeyValueClient:
 
 
 def _bytes(text: Text) -> bytes:
-    return text.encode() if isinstance(text, str) else bytes(text)
+    if isinstance(text, str):
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"no valid text: {error}") from None
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text)
+    raise InvalidInput(f"a key or a value is bytes or text, not {text!r}")  # bytes(5) is 5 zeros
 
 
 def _expect(encoded: bytes, wanted: tuple[type[_R], ...]) -> _R:

@@ -98,7 +98,7 @@ def test_tags_are_for_ever_since_they_stand_in_logs():
         c.Put(b"k", b"v", "1"),
         c.Put(b"k", b"v", True),
         c.Put(b"k", b"v", 1 << 70),
-        c.LeaseExpire((1, b"2", object())),
+        c.LeaseExpire((1, b"2", object)),
         c.Get(b"k"),
         None,
     ],

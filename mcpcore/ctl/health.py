@@ -1,0 +1,304 @@
+"""Is the cluster well? Nodes' own accounts in, rows and problems out.
+
+This module exists so that what `mcpctl status` calls a problem is decided in one place, can be
+tested as a table, and never depends on how it is shown. A node may lie by being late: accounts are
+taken at slightly different moments, so only what cannot be explained by that is a problem. It
+decides; it must never ask a node, read a clock or print.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+LAG_MAX = 100
+"""Entries that a replica may be behind before that is a problem; the default of K3's own bound on
+how far a commit index may trail. Writes that are under way while nodes are asked count too."""
+DISK_WAIT_MAX_S = 1.0
+"""How long a change may wait for the disk before that is a problem."""
+CLOCK_GRACE_S = 10.0
+"""How long a node that has just started may take to synchronise its clock with a majority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What came of asking one node.
+
+    Args:
+        endpoint: its address.
+        name: the node that should be there; "" if nobody said.
+        status: its own account, see ``Node.status``; None if there is none.
+        error: why there is none.
+    """
+
+    endpoint: str
+    name: str
+    status: Mapping[str, Any] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One group on one node.
+
+    Args:
+        lag: entries between what is applied here and the highest commit index seen anywhere.
+        agrees: whether its digest is that of the other replicas with the same applied index; None
+            if there are no such others.
+        leads: whether it says that it leads.
+    """
+
+    group: str
+    role: str
+    term: int
+    leader: str
+    last_index: int
+    commit: int
+    applied: int
+    digest: str
+    members: tuple[str, ...]
+    lag: int = 0
+    agrees: bool | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica says that it leads."""
+        return self.role == "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One node of the table.
+
+    Args:
+        account: what came of asking it.
+        replicas: its groups, by name.
+        peers_connected: how many of its peers it has a connection to.
+        peers: how many peers it has.
+    """
+
+    account: Account
+    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    peers_connected: int = 0
+    peers: int = 0
+
+    @property
+    def label(self) -> str:
+        """How to call it in a sentence: as it calls itself, if it answered."""
+        account = self.account
+        if account.status is not None:
+            return str(account.status["node"])
+        return account.name or account.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong.
+
+    Args:
+        kind: in one word, for programs.
+        text: in plain words.
+        node: the node concerned, if it is one.
+        group: the group concerned, if it is one.
+    """
+
+    kind: str
+    text: str
+    node: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found, in the order of the endpoints."""
+
+    nodes: tuple[NodeRow, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every group that some node has, sorted."""
+        return tuple(sorted({group for node in self.nodes for group in node.replicas}))
+
+
+def judge(accounts: Iterable[Account], *, lag_max: int = LAG_MAX) -> Health:
+    """Compare the nodes' accounts.
+
+    Args:
+        lag_max: from how many entries on a replica's lag is a problem.
+    """
+    rows = tuple(_row(account) for account in accounts)
+    groups = sorted({group for row in rows for group in row.replicas})
+    problems = [*_silent(rows), *_misplaced(rows)]
+    for group in groups:
+        replicas = {row.label: row.replicas[group] for row in rows if group in row.replicas}
+        replicas = _compared(replicas)
+        rows = tuple(
+            replace(row, replicas={**row.replicas, group: replicas[row.label]})
+            if group in row.replicas
+            else row
+            for row in rows
+        )
+        problems += _of_group(group, replicas, {row.label for row in rows}, lag_max)
+    problems += _of_nodes(rows)
+    return Health(rows, tuple(problems))
+
+
+# --- Nodes --------------------------------------------------------------------------------------
+
+
+def _row(account: Account) -> NodeRow:
+    status = account.status
+    if status is None:
+        return NodeRow(account)
+    replicas = {
+        name: Replica(
+            group=name,
+            role=str(told["role"]),
+            term=int(told["term"]),
+            leader=str(told["leader"]),
+            last_index=int(told["last_index"]),
+            commit=int(told["commit"]),
+            applied=int(told["applied"]),
+            digest=str(told["digest"]),
+            members=tuple(told["members"]),
+        )
+        for name, told in status["groups"].items()
+    }
+    peers = status["peers"]
+    connected = sum(bool(peer["connected"]) for peer in peers.values())
+    return NodeRow(account, replicas, connected, len(peers))
+
+
+def _silent(rows: Iterable[NodeRow]) -> list[Problem]:
+    problems = []
+    for row in rows:
+        account = row.account
+        if account.status is None:
+            who = f"{account.name} ({account.endpoint})" if account.name else account.endpoint
+            text = f"{who} does not answer: {account.error}"
+            problems.append(Problem("unreachable", text, node=row.label))
+    return problems
+
+
+def _misplaced(rows: Iterable[NodeRow]) -> list[Problem]:
+    """Nodes that answer elsewhere than they should, or at two endpoints, and so count twice."""
+    problems = []
+    for row in rows:
+        account = row.account
+        if account.status is not None and account.name not in ("", row.label):
+            text = f"{row.label} answers at {account.endpoint}, where {account.name} should be"
+            problems.append(Problem("misplaced", text, node=row.label))
+    for label, count in Counter(row.label for row in rows).items():
+        if count > 1:
+            text = f"{label} answers at {count} of the endpoints"
+            problems.append(Problem("duplicate", text, node=label))
+    return problems
+
+
+def _of_nodes(rows: tuple[NodeRow, ...]) -> list[Problem]:
+    silent = {row.label for row in rows if row.account.status is None}
+    problems = []
+    for row in rows:
+        status = row.account.status
+        if status is None:
+            continue
+        waiting_s = float(status["disk_waiting_s"])
+        if waiting_s > DISK_WAIT_MAX_S:
+            text = f"the disk of {row.label} has not answered for {waiting_s:.1f} s"
+            problems.append(Problem("disk", text, node=row.label))
+        clock = status.get("clock", {})  # a node of an older release tells nothing of it
+        if clock.get("state") == "unsynchronised" and float(status["uptime_s"]) > CLOCK_GRACE_S:
+            reasons = "; ".join(clock["reasons"]) or "no reason is given"
+            text = f"the clock of {row.label} is not synchronised: {reasons}"
+            problems.append(Problem("clock", text, node=row.label))
+        for peer, link in status["peers"].items():
+            if not link["connected"] and peer not in silent:
+                text = f"{row.label} has no connection to {peer}: {link['problem']}"
+                problems.append(Problem("link", text, node=row.label))
+    return problems
+
+
+# --- Groups -------------------------------------------------------------------------------------
+
+
+def _compared(replicas: Mapping[str, Replica]) -> dict[str, Replica]:
+    """Fill in each replica's lag, and whether its digest agrees."""
+    highest = max(replica.commit for replica in replicas.values())
+    at_index: dict[int, Counter[str]] = defaultdict(Counter)
+    for replica in replicas.values():
+        at_index[replica.applied][replica.digest] += 1
+    compared = {}
+    for label, replica in replicas.items():
+        digests = at_index[replica.applied]
+        agrees = None if digests.total() < 2 else len(digests) == 1
+        compared[label] = replace(replica, lag=max(0, highest - replica.applied), agrees=agrees)
+    return compared
+
+
+def _of_group(
+    group: str, replicas: Mapping[str, Replica], known: set[str], lag_max: int
+) -> list[Problem]:
+    def problem(kind: str, text: str, node: str = "") -> Problem:
+        return Problem(kind, f"group {group}: {text}", node=node, group=group)
+
+    problems = [problem(*told) for told in _leaders(replicas, known)]
+    for label, replica in replicas.items():
+        if replica.lag > lag_max:
+            text = f"{label} is {replica.lag} entries behind the highest commit index seen"
+            problems.append(problem("lag", text, label))
+    for index, by_digest in _diverged(replicas).items():
+        sides = " and ".join(
+            f"{', '.join(labels)} ({digest[:8]})" for digest, labels in by_digest.items()
+        )
+        text = (
+            f"replicas differ at applied index {index}: {sides}. Which one is right cannot be told "
+            "from this; stop writing, and compare them"
+        )
+        problems.append(problem("divergence", text))
+    members = {member for replica in replicas.values() for member in replica.members}
+    for member in sorted(members - known):
+        problems.append(
+            problem("unasked", f"{member} is a member, and no endpoint of it is known", member)
+        )
+    return problems
+
+
+def _leaders(replicas: Mapping[str, Replica], known: set[str]) -> list[tuple[str, ...]]:
+    """What is wrong with who leads."""
+    highest = max(replica.term for replica in replicas.values())
+    leaders: dict[int, list[str]] = defaultdict(list)
+    for label, replica in replicas.items():
+        if replica.leads:
+            leaders[replica.term].append(label)
+    told: list[tuple[str, ...]] = []
+    for term, labels in sorted(leaders.items()):
+        if len(labels) > 1:
+            text = (
+                f"{' and '.join(labels)} lead term {term} at the same time, which Raft rules out: "
+                "stop writing, keep their logs, and report it"
+            )
+            told.append(("two-leaders", text))
+    newest = max(leaders, default=0)
+    for term, labels in sorted(leaders.items()):
+        if term < newest:
+            text = (
+                f"{labels[0]} still leads term {term}, while {leaders[newest][0]} leads term "
+                f"{newest}: it is cut off, or about to notice"
+            )
+            told.append(("stale-leader", text, labels[0]))
+    # A leader that did not answer may well lead: its followers say so, in the newest term.
+    followed = {r.leader for r in replicas.values() if r.term == highest and r.leader}
+    if not leaders and not followed - set(replicas):
+        told.append(("no-leader", f"nobody leads; the newest term is {highest}"))
+    return told
+
+
+def _diverged(replicas: Mapping[str, Replica]) -> dict[int, dict[str, list[str]]]:
+    """By applied index, those digests that should be one, and whose they are."""
+    at_index: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for label, replica in replicas.items():
+        at_index[replica.applied][replica.digest].append(label)
+    return {index: found for index, found in sorted(at_index.items()) if len(found) > 1}

@@ -1,0 +1,88 @@
+"""`mcpctl`, the command line: what commands there are.
+
+This module exists so that `mcpctl --help` costs next to nothing: it names every command and its
+options, and each command loads what it needs only when it runs. It must never import the node,
+the simulator or asyncio at the top.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from mcpcore import __version__
+from mcpcore.ctl import clocks, keys, leading, status
+from mcpcore.ctl.root import Family, RootGroup
+
+app = typer.Typer(
+    name="mcpctl",
+    cls=RootGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run and ask clusters of mcpcore nodes. (Multi-Cloud Platform; not Model Context "
+    "Protocol.)",
+)
+
+
+class LogLevel(StrEnum):
+    """How much a node tells."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@app.command()
+def serve(
+    config: Annotated[str, typer.Argument(metavar="NODE.TOML", help="The node's configuration.")],
+    log_level: Annotated[LogLevel, typer.Option(help="How much to tell.")] = LogLevel.INFO,
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C.
+
+    The log goes to stderr. Exit status 5 if the node stopped by itself.
+
+    Example: mcpctl serve us-east-1.toml --log-level warning
+    """
+    from mcpcore.ctl.serve import serve as run
+
+    run(config, log_level)
+
+
+keys.add_commands(app)
+app.command()(status.status)
+app.command()(clocks.clocks)
+app.command()(leading.transfer_leader)
+
+# Families of commands, each in a module of its own with an ``app``; new ones are named here.
+RootGroup.families = {
+    "lease": Family(
+        "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
+    ),
+    "certs": Family(
+        "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
+    ),
+    "demo": Family(
+        "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
+    ),
+    "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
+}
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: mcpctl version
+    """
+    typer.echo(f"mcpctl {__version__}")
+
+
+def main() -> None:
+    """The entry point of `mcpctl`."""
+    app(prog_name="mcpctl")

@@ -1,0 +1,95 @@
+"""`mcpctl serve`: one node as one process, until it is told to stop or cannot go on.
+
+This module exists so that a node runs with nothing but its configuration file, the way a service
+manager expects it: signals stop it, stdout says when it listens and why it stopped, stderr is its
+log. It holds nothing of what a node does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import typer
+
+from mcpcore.ctl.exits import ExitCode, one_line
+from mcpcore.node.config_file import NodeFile, load_node_config
+from mcpcore.node.node import Node
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+def serve(path: str, log_level: str) -> None:
+    """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
+
+    Raises:
+        InvalidInput: the file cannot be used.
+        CoordinationError: the node could not start.
+        typer.Exit: with ``ExitCode.FAILED``, if the node stopped by itself.
+    """
+    file = load_node_config(path)
+    _log_to_stderr(log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        failure = runner.run(_run(file))
+    if failure is not None:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+async def _run(file: NodeFile) -> BaseException | None:
+    """Run until told to stop; returns why the node stopped, if it stopped by itself."""
+    node = Node(file.config, file.machine)
+    told = Told()
+    await node.start()
+    config = file.config
+    typer.echo(
+        f"{config.name} of {config.cluster} listens on {node.address}, process {os.getpid()}"
+    )
+    ends = [asyncio.create_task(end.wait()) for end in (told.event, node.stopped)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await node.stop()
+    ends[0].cancel()
+    if node.failure is not None:
+        typer.echo(f"{config.name} stopped by itself: {one_line(node.failure)}")
+        return node.failure
+    typer.echo(f"{config.name} stopped: {told.by} received")
+    return None
+
+
+class Told:
+    """Whether a signal has told us to stop. The second one has its usual, deadly meaning."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.by = ""
+        self._loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(each, self._stop, each)
+
+    def _stop(self, received: signal.Signals) -> None:
+        self.by = received.name
+        for each in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        self.event.set()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    with suppress(ImportError):  # an optional speed-up: asyncio's own loop does the same work
+        import uvloop
+
+        return uvloop.new_event_loop
+    return None
+
+
+def _log_to_stderr(level: str) -> None:
+    formatter = logging.Formatter(LOG_FORMAT)
+    formatter.converter = time.gmtime
+    formatter.default_msec_format = "%s.%03dZ"
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,305 @@
+"""A cluster of real processes: certificates, configuration files, nodes, and the network between.
+
+This module exists so that an experiment gets in one line what takes an operator an afternoon, and
+so that all of it is gone afterwards, whatever happened. Each node is a site of its own: nodes reach
+each other, and clients at a site reach the nodes of other sites, over the links of a ``Shaper``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from mcpcore.errors import InvalidInput, NotReady
+from mcpcore.experiment.links import LinkQuality
+from mcpcore.experiment.node_process import NodeProcess
+from mcpcore.experiment.shaper import Shaper
+from mcpcore.node.addresses import Address
+from mcpcore.node.certificates import Authority, write_pairs
+from mcpcore.node.client import Client
+from mcpcore.node.identity import CertifiedRole, Role
+from mcpcore.node.security import Tls
+
+GROUP: Final = "main"
+"""The one group of such a cluster."""
+
+_FIRST_PORT: Final = 15_000
+_LAST_PORT: Final = 31_999
+"""Below the range from which systems take the ports of outgoing connections: a node that is down
+for a while must find its port free when it comes back."""
+
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """What cluster to make.
+
+    Args:
+        nodes: names; every node is a site.
+        links: quality of the link for every directed pair of nodes. Empty: nodes and clients talk
+            to each other directly, and no link can be cut.
+        election_timeout_s: see ``RaftSettings``.
+        heartbeat_s: see ``RaftSettings``.
+        limits: lines for ``[limits]`` of every node's file.
+        seed: of the links' jitter.
+    """
+
+    nodes: tuple[str, ...]
+    links: Mapping[tuple[str, str], LinkQuality] = field(default_factory=dict)
+    election_timeout_s: float = 1.5
+    heartbeat_s: float = 0.3
+    limits: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+
+class ProcessCluster:
+    """Use it as an asynchronous context manager: starts all nodes, and in the end ends them.
+
+    Args:
+        plan: what to make.
+        directory: where certificates, configurations, data and logs go; made if absent. It is
+            left as it is: whoever made it removes it.
+    """
+
+    def __init__(self, plan: ClusterPlan, directory: Path) -> None:
+        self.plan = plan
+        self.directory = directory.absolute()
+        self.nodes: dict[str, NodeProcess] = {}
+        self.addresses: dict[str, Address] = {}
+        """Where each node really listens, whatever the links do."""
+        self.shaper = Shaper(plan.links, seed=plan.seed)
+        self._doors: dict[tuple[str, str], Address] = {}
+        self._admins: dict[str, Client] = {}
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._prepare()
+            await asyncio.gather(*(node.start() for node in self.nodes.values()))
+            await asyncio.gather(*(self.wait_ready(name) for name in self.nodes))
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close(in_order=kind is None)
+
+    async def close(self, *, in_order: bool = False) -> None:
+        """End all nodes and close the network. Twice is harmless.
+
+        Args:
+            in_order: let the nodes stop in order; otherwise they are killed.
+        """
+        clients, self._admins = list(self._admins.values()), {}
+        for client in clients:
+            await client.close()
+        self.shaper.heal_all()
+        if in_order:
+            await asyncio.gather(*(node.terminate() for node in self.nodes.values()))
+        await asyncio.gather(*(node.kill() for node in self.nodes.values()))
+        await self.shaper.close()
+
+    async def wait_ready(self, name: str, timeout_s: float = 20.0) -> None:
+        """Return when a node answers.
+
+        Raises:
+            NodeDied: it ended instead.
+            NotReady: it did neither.
+        """
+        node = self.nodes[name]
+        async with self._in_time(f"node {name} gave no answer", timeout_s):
+            while True:
+                node.expect_running()
+                if isinstance(await self.status(name), dict):
+                    return
+                await asyncio.sleep(_POLL_S)
+
+    async def leader(self, timeout_s: float = 20.0) -> str:
+        """The node that a majority of all nodes takes for the leader, once there is one.
+
+        Raises:
+            NotReady: there is none.
+        """
+        async with self._in_time("no majority agreed on a leader", timeout_s):
+            while True:
+                statuses = await self.statuses()
+                named: dict[tuple[int, str], int] = {}
+                for status in statuses.values():
+                    if isinstance(status, dict):
+                        group = status["groups"][GROUP]
+                        vote = (group["term"], group["leader"])
+                        named[vote] = named.get(vote, 0) + 1
+                for (_, leader), count in named.items():
+                    if leader and count > len(self.nodes) // 2:
+                        return leader
+                await asyncio.sleep(_POLL_S)
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def security(self, role: Role = Role.CLIENT) -> Tls:
+        """The certificate of the experiment's clients, or of its administrator."""
+        name = "admin-experiment" if role is Role.ADMIN else "client-experiment"
+        return self._tls(name)
+
+    async def client(
+        self, site: str | None = None, *, role: Role = Role.CLIENT, **options: Any
+    ) -> Client:
+        """A client at a site: what it says to the nodes of other sites goes over the links.
+
+        Args:
+            site: where it is; None: next to every node, untouched by any cut.
+            options: for ``Client``.
+        """
+        addresses = [await self._door(site, name) for name in self.nodes]
+        return Client(
+            addresses,
+            cluster=self.cluster,
+            security=self.security(role),
+            name="experiment",
+            role=role,
+            **options,
+        )
+
+    async def status(self, name: str) -> dict[str, Any] | Exception:
+        """One node's account of itself, asked directly, or why there is none."""
+        client = self._admins.get(name)
+        if client is None:
+            client = self._admins[name] = Client(
+                [self.addresses[name]],
+                cluster=self.cluster,
+                security=self.security(Role.ADMIN),
+                name="experiment",
+                role=Role.ADMIN,
+            )
+        answers = await client.status(timeout_s=1.0)
+        return next(iter(answers.values()))
+
+    async def statuses(self) -> dict[str, dict[str, Any] | Exception]:
+        """Every node's account of itself, or why there is none."""
+        answers = await asyncio.gather(*(self.status(name) for name in self.nodes))
+        return dict(zip(self.nodes, answers, strict=True))
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return "experiment"
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _in_time(self, what: str, timeout_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError:
+            raise NotReady(what, timeout_s, str(self.directory / "logs")) from None
+
+    async def _prepare(self) -> None:
+        names = self.plan.nodes
+        certificates = self.directory / "certs"
+        authority = Authority.create(self.cluster)
+        pairs = {
+            certificates / "ca": authority.pair,
+            certificates / "client-experiment": authority.issue(CertifiedRole.CLIENT, "experiment"),
+            certificates / "admin-experiment": authority.issue(CertifiedRole.ADMIN, "experiment"),
+        }
+        for name in names:
+            pairs[certificates / f"node-{name}"] = authority.issue(
+                CertifiedRole.NODE, name, ["127.0.0.1"]
+            )
+        write_pairs(pairs)
+        ports = free_ports(len(names))
+        for name, port in zip(names, ports, strict=True):
+            self.addresses[name] = Address("127.0.0.1", port)
+        for name in names:
+            config = self.directory / f"{name}.toml"
+            config.write_text(await self._node_toml(name))
+            self.nodes[name] = NodeProcess(name, config, self.directory / "logs" / f"{name}.log")
+
+    async def _node_toml(self, name: str) -> str:
+        plan = self.plan
+        peers = [
+            f'{_quoted(peer)} = "{await self._door(name, peer)}"'
+            for peer in plan.nodes
+            if peer != name
+        ]
+        lines = [
+            f'cluster = "{self.cluster}"',
+            f"node = {_quoted(name)}",
+            f'listen = "{self.addresses[name]}"',
+            f"data = {_quoted(f'data/{name}')}",
+            "",
+            "[tls]",
+            'ca = "certs/ca.crt"',
+            f"certificate = {_quoted(f'certs/node-{name}.crt')}",
+            f"key = {_quoted(f'certs/node-{name}.key')}",
+            "",
+            "[peers]  # these are doors of the link shaper, not the nodes themselves"
+            if plan.links
+            else "[peers]",
+            *peers,
+            "",
+            f"[groups.{GROUP}]",
+            f"voters = [{', '.join(map(_quoted, plan.nodes))}]",
+            'machine = "kv"',
+            f"election_timeout_s = {plan.election_timeout_s}",
+            f"heartbeat_s = {plan.heartbeat_s}",
+        ]
+        if plan.limits:
+            lines += ["", "[limits]", *(f"{key} = {value}" for key, value in plan.limits.items())]
+        return "\n".join(lines) + "\n"
+
+    async def _door(self, site: str | None, name: str) -> Address:
+        """Where somebody at ``site`` reaches a node."""
+        if site is None or site == name or not self.plan.links:
+            return self.addresses[name]
+        door = self._doors.get((site, name))
+        if door is None:
+            door = await self.shaper.forward(site, name, self.addresses[name])
+            self._doors[site, name] = door
+        return door
+
+    def _tls(self, name: str) -> Tls:
+        certificates = self.directory / "certs"
+        return Tls(
+            certificates / "ca.crt", certificates / f"{name}.crt", certificates / f"{name}.key"
+        )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback on which nobody listens, and which no outgoing connection will take.
+
+    Raises:
+        InvalidInput: there are not so many.
+    """
+    rng = random.SystemRandom()  # two experiments at the same time should not try the same ones
+    found: list[int] = []
+    every = range(_FIRST_PORT, _LAST_PORT + 1)
+    for port in rng.sample(every, len(every)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    if len(found) < count:
+        raise InvalidInput(f"no {count} ports are free", where=f"{_FIRST_PORT} to {_LAST_PORT}")
+    return found
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'

@@ -1,0 +1,70 @@
+"""What the attempts at one call have shown, and what may be said when they end.
+
+This module exists so that "nothing happened" is said in one place only, and never while an attempt
+is out whose fate nobody knows. It decides; it must never wait or send.
+"""
+
+from __future__ import annotations
+
+from mcpcore.errors import (
+    ClusterUnavailable,
+    CoordinationError,
+    HandshakeRefused,
+    OutcomeUnknown,
+    UnknownGroup,
+)
+from mcpcore.node.handshake import Parting
+
+_PASSING = (Parting.BUSY, Parting.SHUTDOWN, Parting.LOST, Parting.STALE)
+"""Refusals of a handshake that the same node may not repeat a moment later."""
+
+
+class Attempts:
+    """The attempts at one call.
+
+    Args:
+        idempotent: doing it twice is the same as doing it once, or not at all (a read).
+    """
+
+    __slots__ = ("_idempotent", "_last", "_refused", "uncertain")
+
+    def __init__(self, *, idempotent: bool = False) -> None:
+        self._idempotent = idempotent
+        self._last = "no attempt was made"
+        self._refused: set[object] = set()
+        self.uncertain = False
+        """Whether a copy has left whose fate is not known."""
+
+    def note(self, error: BaseException, *, sent: bool) -> None:
+        """An attempt came to nothing.
+
+        Args:
+            sent: it may have had an effect nevertheless.
+        """
+        self.uncertain = self.uncertain or sent
+        self._last = str(error) or "no answer in time"
+
+    def refused(self, node: object, error: HandshakeRefused | UnknownGroup) -> int:
+        """A node will have nothing to do with it; returns how many nodes have said so for good."""
+        self.note(error, sent=False)
+        if not (isinstance(error, HandshakeRefused) and error.code in _PASSING):
+            self._refused.add(node)
+        return len(self._refused)
+
+    def final(self, group: str, refusal: CoordinationError) -> CoordinationError:
+        """What to raise for a refusal that another attempt would meet again."""
+        if not self.uncertain or self._idempotent:
+            return refusal
+        return OutcomeUnknown(
+            f"group {group}: an attempt was lost under way and may have been applied, or may still "
+            f"be; the latest one was refused: {refusal}"
+        )
+
+    def give_up(self, group: str, why: str) -> CoordinationError:
+        """What to raise when there will be no further attempt."""
+        if self.uncertain and not self._idempotent:
+            return OutcomeUnknown(
+                f"group {group}: {why}; the command was sent and may have been applied, or may "
+                f"still be. Last: {self._last}"
+            )
+        return ClusterUnavailable(group, f"{self._last} ({why})")

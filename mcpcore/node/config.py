@@ -1,0 +1,78 @@
+"""Who a node is and which groups it takes part in, as plain values.
+
+This module exists so that everything that can be wrong with a configuration is found before any of
+it is acted upon. It must never open a file or a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mcpcore.errors import InvalidInput
+from mcpcore.node.addresses import Address
+from mcpcore.node.limits import Limits
+from mcpcore.node.security import Security
+from mcpcore.raft.settings import RaftSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """A group as it is first made on every member.
+
+    Args:
+        voters: names of the nodes that vote. Used once, when the group is made; later changes
+            live in the group's log.
+        settings: windows and bounds, the same on all members.
+    """
+
+    voters: tuple[str, ...]
+    settings: RaftSettings = field(default_factory=RaftSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Who a node is, whom it knows and where its data lies.
+
+    Args:
+        cluster: name of the cluster; nodes of another one are refused.
+        name: this node's name, as in its certificate.
+        listen: where peers and clients call.
+        peers: the other nodes' addresses.
+        data: directory of the log; made if absent.
+        security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
+        groups: the groups this node takes part in.
+        limits: bounds and waits of connections.
+    """
+
+    cluster: str
+    name: str
+    listen: Address
+    peers: Mapping[str, Address]
+    data: str
+    security: Security
+    groups: Mapping[str, GroupConfig]
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for group, config in self.groups.items():
+            where = f"groups.{group}"
+            unknown = sorted(set(config.voters) - {self.name, *self.peers})
+            if unknown:
+                raise InvalidInput(
+                    f"{', '.join(unknown)} cannot be reached",
+                    where=where,
+                    remedy="Give every voter an address under peers",
+                )
+            if not config.voters:
+                raise InvalidInput("a group needs at least one voter", where=where)
+            settings = config.settings
+            longest = 2 * max(settings.max_append_bytes, settings.max_proposal_bytes)
+            if longest > self.limits.max_frame_bytes:
+                raise InvalidInput(
+                    f"{longest // 2} bytes of entries may not fit a frame of "
+                    f"{self.limits.max_frame_bytes}",
+                    where=where,
+                    remedy="Make max_frame_bytes at least twice max_append_bytes and "
+                    "max_proposal_bytes",
+                )

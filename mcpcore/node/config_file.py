@@ -1,0 +1,229 @@
+"""A node's configuration file: ``node.toml`` in, ``NodeConfig`` out.
+
+This module exists so that a node is described in one file that a person can write, and so that
+every mistake in it is told before anything starts. It reads files and nothing else: it must never
+open a socket, make a directory or import asyncio itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from mcpcore.errors import InvalidInput
+from mcpcore.node.addresses import Address
+from mcpcore.node.identity import check_name
+from mcpcore.node.kv.local import KeyValueNode
+from mcpcore.node.limits import Limits
+from mcpcore.node.machine import StateMachine
+from mcpcore.node.node import GroupConfig, NodeConfig
+from mcpcore.node.security import Plaintext, Security, Tls
+from mcpcore.node.toml_table import Table, nearest, read_toml
+from mcpcore.raft.settings import SECOND, RaftSettings
+
+T = TypeVar("T")
+
+MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {"kv": KeyValueNode}
+"""What may stand after ``machine =``, and what makes it."""
+
+_ADDRESS: Final = '"127.0.0.1:7101"'
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """A configuration file that was read and found good.
+
+    Args:
+        path: the file.
+        config: what ``Node`` takes.
+        machines: the kind of each group's state machine, by the group's name.
+    """
+
+    path: Path
+    config: NodeConfig
+    machines: Mapping[str, str]
+
+    def machine(self, group: str) -> StateMachine:
+        """A new state machine for a group: what ``Node`` takes as its second argument."""
+        return MACHINES[self.machines[group]]()
+
+
+def load_node_config(path: str | Path) -> NodeFile:
+    """Read ``node.toml``. Paths in it start at its own directory; the keys are in docs/mcpctl.md.
+
+    Raises:
+        InvalidInput: it cannot be used. The error names the file, the line, the key, what was
+            expected, and the nearest known word.
+    """
+    root = read_toml(path)
+    cluster = name_at(root, "cluster", '"demo"')
+    node = name_at(root, "node", '"us-east-1"')
+    listen = address_at(root, "listen", listening=True)
+    data = root.path("data", f'"data/{node}"')
+    security = read_security(root, owner=f"node-{node}")
+    security.admit(listen, root.where("listen"))
+    peers = _peers(root.table("peers"), node, security)
+    groups_table = root.table("groups")
+    groups, machines = {}, {}
+    for group in groups_table.keys:
+        _checked_name(groups_table, group)
+        groups[group], machines[group] = _group(groups_table.table(group), {node, *peers})
+    if not groups:
+        raise InvalidInput(
+            "no group is described",
+            where=str(root.file),
+            remedy=f'Add one: [groups.main] and below it voters = ["{node}"]',
+        )
+    limits = _limits(root.table("limits"))
+    root.finish()
+    config = NodeConfig(
+        cluster=cluster,
+        name=node,
+        listen=listen,
+        peers=peers,
+        data=str(data),
+        security=security,
+        groups=groups,
+        limits=limits,
+    )
+    return NodeFile(root.file, config, machines)
+
+
+# --- What node files and client profiles have in common -----------------------------------------
+
+
+def name_at(table: Table, key: str, example: str) -> str:
+    """A name: of a cluster, a node, a client.
+
+    Raises:
+        InvalidInput: it is missing or no name.
+    """
+    return check_name(table.text(key, example), table.where(key))
+
+
+def address_at(table: Table, key: str, *, listening: bool = False) -> Address:
+    """An address ``host:port``.
+
+    Raises:
+        InvalidInput: it is missing or no address.
+    """
+    text = table.text(key, _ADDRESS)
+    return Address.parse(text, where=table.where(key), listening=listening)
+
+
+def read_security(root: Table, *, owner: str) -> Security:
+    """How connections are protected: a table ``[tls]``, or ``plaintext = true``.
+
+    Args:
+        owner: whose certificate the examples in error messages name.
+
+    Raises:
+        InvalidInput: neither or both stand there, or a file of the table cannot be used.
+    """
+    plaintext = root.flag("plaintext", False)
+    if "tls" not in root:
+        if not plaintext:
+            raise InvalidInput(
+                "it says neither [tls] nor plaintext = true",
+                where=str(root.file),
+                remedy="Add a table [tls] with ca, certificate and key (`mcpctl certs init` makes "
+                "the files), or plaintext = true for a cluster on loopback",
+            )
+        return Plaintext(allow_plaintext=True)
+    table = root.table("tls")
+    if plaintext:
+        root.refuse("plaintext", "is true, and there is a table [tls] too", "Remove one of them")
+    ca = table.path("ca", '"certs/ca.crt"')
+    certificate = table.path("certificate", f'"certs/{owner}.crt"')
+    key = table.path("key", f'"certs/{owner}.key"')
+    table.finish()
+    for part, file in (("ca", ca), ("certificate", certificate), ("key", key)):
+        if not file.is_file():
+            table.refuse(
+                part, f"there is no file {file}", "`mcpctl certs init` makes a set that fits"
+            )
+    return Tls(ca, certificate, key)
+
+
+# --- Inside -------------------------------------------------------------------------------------
+
+
+def _peers(table: Table, node: str, security: Security) -> dict[str, Address]:
+    """The other nodes. The node itself may stand there, so that all nodes may share the table."""
+    peers: dict[str, Address] = {}
+    taken: dict[Address, str] = {}
+    for peer in table.keys:
+        _checked_name(table, peer)
+        address = address_at(table, peer)
+        if address in taken:
+            table.refuse(peer, f"{address} is the address of {taken[address]} too")
+        taken[address] = peer
+        if peer != node:
+            security.admit(address, table.where(peer))
+            peers[peer] = address
+    return peers
+
+
+def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:
+    voters = table.texts("voters", '["us-east-1", "hangzhou", "edge"]')
+    for voter in voters:
+        if voter not in nodes:
+            table.refuse(
+                "voters",
+                f"{voter!r} is neither this node nor among [peers]",
+                nearest(voter, nodes),
+            )
+    if not voters:
+        table.refuse("voters", "is empty", "A group needs at least one voter, better three")
+    machine = table.text("machine", '"kv"') if "machine" in table else "kv"
+    if machine not in MACHINES:
+        table.refuse("machine", f"{machine!r} is no machine", nearest(machine, MACHINES))
+    return GroupConfig(voters, _settings(table)), machine
+
+
+def _settings(table: Table) -> RaftSettings:
+    """Every field of ``RaftSettings``; windows stand in the file in seconds, so ``..._s``."""
+    given: dict[str, Any] = {}
+    spelled = {}
+    for field in fields(RaftSettings):
+        key = field.name.removesuffix("_ns") + "_s" if field.name.endswith("_ns") else field.name
+        spelled[field.name] = key
+        if key not in table:
+            continue
+        if key != field.name:
+            given[field.name] = round(table.number(key) * SECOND)
+        elif type(field.default) is bool:
+            given[field.name] = table.flag(key, field.default)
+        else:
+            given[field.name] = table.integer(key)
+    table.finish()
+    return _made(RaftSettings, given, table, spelled)
+
+
+def _limits(table: Table) -> Limits:
+    given: dict[str, Any] = {}
+    for field in fields(Limits):
+        if field.name in table:
+            whole = type(field.default) is int
+            given[field.name] = table.integer(field.name) if whole else table.number(field.name)
+    table.finish()
+    return _made(Limits, given, table, {})
+
+
+def _made(
+    make: Callable[..., T], given: dict[str, Any], table: Table, spelled: Mapping[str, str]
+) -> T:
+    """Build a value whose own checks name its fields; say where those stand in the file."""
+    try:
+        return make(**given)
+    except InvalidInput as error:
+        field = error.where.rpartition(".")[2]
+        raise InvalidInput(
+            error.what, where=table.where(spelled.get(field, field)), remedy=error.remedy
+        ) from None
+
+
+def _checked_name(table: Table, key: str) -> None:
+    check_name(key, table.where(key))

@@ -1,0 +1,168 @@
+"""Who waits for what in one group: proposals for their place in the log, reads for its state.
+
+This module exists so that every question gets exactly one answer, whatever became of leadership
+and log meanwhile, and so that what waits is bounded. It touches futures and nothing else: it must
+never look at a clock, a message or a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mcpcore.errors import CoordinationError, MachineFault, QueueFull, Superseded
+from mcpcore.raft.types import Entry
+
+Answer = Callable[[], bytes]
+"""Computes the answer to a read from the state as it is when called."""
+
+
+class Applied(NamedTuple):
+    """Where a proposal stands in the log, and what applying it gave."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    result: bytes
+
+
+class ReadResult(NamedTuple):
+    """An answer, and up to which log index the state it comes from was applied."""
+
+    applied: int
+    answer: bytes
+
+
+class _Proposal(NamedTuple):
+    term: int
+    future: asyncio.Future[Applied]
+    older: _Proposal | None
+    """Another one at the same index, of an earlier term in which we led too. Our log has lost it;
+    another member's may still have it, so its fate is not known before the index is applied."""
+
+
+class Proposals:
+    """Proposals of one group by log index, until that index is applied."""
+
+    __slots__ = ("_by_index", "_group")
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._by_index: dict[int, _Proposal] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def add(self, entry: Entry) -> asyncio.Future[Applied]:
+        """Wait for an entry that was appended to our log as its leader."""
+        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        older = self._by_index.get(entry.index)
+        self._by_index[entry.index] = _Proposal(entry.term, future, older)
+        return future
+
+    def applied(self, entry: Entry, result: bytes) -> None:
+        """An index was applied, once and for all: whoever waited for it learns what stands there.
+
+        A proposal of another term than the entry's fails with ``Superseded``.
+        """
+        waiting = self._by_index.pop(entry.index, None)
+        while waiting is not None:
+            if waiting.term != entry.term:
+                fail(waiting.future, Superseded(self._group, entry.index))
+            elif not waiting.future.done():
+                waiting.future.set_result(Applied(entry.term, entry.index, result))
+            waiting = waiting.older
+
+    def fail_all(self, why: Callable[[], CoordinationError]) -> None:
+        """Nothing will be applied here any more."""
+        by_index, self._by_index = self._by_index, {}
+        for waiting in by_index.values():
+            each: _Proposal | None = waiting
+            while each is not None:
+                fail(each.future, why())
+                each = each.older
+
+
+class Reads:
+    """Reads of one group: those that a quorum must confirm, and those whose entries are to come.
+
+    Args:
+        most: how many may wait for entries.
+    """
+
+    __slots__ = ("_asked", "_behind", "_count", "_group", "_most")
+
+    def __init__(self, group: str, most: int) -> None:
+        self._group = group
+        self._most = most
+        self._count = 0
+        self._asked: dict[int, tuple[asyncio.Future[ReadResult], Answer]] = {}
+        self._behind: list[tuple[int, int, asyncio.Future[ReadResult], Answer]] = []
+
+    def __len__(self) -> int:
+        return len(self._asked) + len(self._behind)
+
+    def ask(self, read: int, future: asyncio.Future[ReadResult], answer: Answer) -> None:
+        """Wait until read number ``read`` is confirmed."""
+        self._asked[read] = (future, answer)
+
+    def confirmed(self, read: int, index: int, applied: int) -> None:
+        """A read may be answered once ``index`` is applied."""
+        asked = self._asked.pop(read, None)
+        if asked is not None:
+            self.answer_at(index, applied, *asked)
+
+    def unconfirmed(self, read: int, why: CoordinationError) -> None:
+        """A read cannot be confirmed."""
+        asked = self._asked.pop(read, None)
+        if asked is not None:
+            fail(asked[0], why)
+
+    def answer_at(
+        self, needed: int, applied: int, future: asyncio.Future[ReadResult], answer: Answer
+    ) -> None:
+        """Answer now if ``needed`` is applied, else when it is; refuse if too many wait for that.
+
+        A future that is cancelled meanwhile keeps its place until then.
+        """
+        if needed <= applied:
+            self._answer(applied, future, answer)
+        elif len(self._behind) >= self._most:
+            fail(future, QueueFull(self._group, "reads that wait for entries", self._most))
+        else:
+            self._count += 1
+            heapq.heappush(self._behind, (needed, self._count, future, answer))
+
+    def applied_to(self, applied: int) -> None:
+        """The state has reached ``applied``: answer what waited for that."""
+        while self._behind and self._behind[0][0] <= applied:
+            _, _, future, answer = heapq.heappop(self._behind)
+            self._answer(applied, future, answer)
+
+    def fail_all(self, why: Callable[[], CoordinationError]) -> None:
+        """Nothing will be answered here any more."""
+        futures = [future for future, _ in self._asked.values()]
+        futures += [future for _, _, future, _ in self._behind]
+        self._asked, self._behind = {}, []
+        for future in futures:
+            fail(future, why())
+
+    def _answer(self, applied: int, future: asyncio.Future[ReadResult], answer: Answer) -> None:
+        if future.done():
+            return
+        try:
+            found = answer()
+        except CoordinationError as refusal:
+            fail(future, refusal)
+        except Exception as bug:  # noqa: BLE001 - it changes nothing, so only the asker is concerned
+            fail(future, MachineFault(self._group, repr(bug)))
+        else:
+            future.set_result(ReadResult(applied, found))
+
+
+def fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exception) -> None:
+    """End a future with an error, if it has not ended; nobody need be there to hear it."""
+    if not future.done():
+        future.set_exception(why)
+        future.exception()  # whoever dropped the future does not want to hear of it
