@@ -310,7 +310,8 @@ def test_a_second_thread_cannot_enter_a_world_meanwhile() -> None:
 
     def intrude() -> None:
         try:
-            World().run(1)
+            with World() as another:
+                another.run(1)
         except InvalidInput as error:
             caught.append(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import socket
 import sys
 import time
@@ -376,6 +377,19 @@ def test_real_time_and_randomness_come_back_after_the_world() -> None:
     assert (time.time, socket.socket, asyncio.all_tasks) == originals
     with pytest.raises(InvalidInput, match="closed"):
         world.run(1)
+
+
+def test_a_world_that_is_not_entered_touches_nothing() -> None:
+    world = World()
+    with pytest.raises(InvalidInput, match="with World"):
+        world.run(1)
+    with pytest.raises(InvalidInput, match="with World"):
+        world.call("a", asyncio.sleep(1))
+    assert gc.isenabled()
+    with world:
+        world.run(1)
+    with pytest.raises(InvalidInput, match="entered once"):
+        world.__enter__()
 
 
 def test_leaving_a_world_lets_the_living_clean_up() -> None:
