@@ -14,6 +14,7 @@ from typing import ClassVar
 from mcpcore.errors import InvalidInput
 
 _MS = 1_000_000
+_LIFETIME_MS = 120_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Delay:
             raise InvalidInput("a chance lies between 0 and 1", where="delay.shape")
 
     def draw_ns(self, draw: random.Random) -> int:
-        """Draw one delay in nanoseconds."""
+        """Draw one delay in nanoseconds; no packet lives longer than two minutes (RFC 9293)."""
         extra = 0.0
         match self.kind:
             case "uniform":
@@ -74,7 +75,7 @@ class Delay:
                 extra = self.spread_ms * (draw.paretovariate(self.shape) - 1.0)
             case "bimodal":
                 extra = self.spread_ms if draw.random() < self.shape else 0.0
-        return int((self.least_ms + extra) * _MS)
+        return int(min(self.least_ms + extra, _LIFETIME_MS) * _MS)
 
 
 @dataclass(frozen=True, slots=True)

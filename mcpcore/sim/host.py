@@ -20,7 +20,8 @@ from mcpcore.errors import InvalidInput
 from mcpcore.sim.disk import SimDisk
 from mcpcore.sim.endpoints import numeric
 from mcpcore.sim.entropy import stream
-from mcpcore.sim.loop import GATE_DEAD, GATE_PAUSED, GATE_SLOW, HostLoop
+from mcpcore.sim.gate import GATE_DEAD, GATE_PAUSED, GATE_SLOW
+from mcpcore.sim.loop import HostLoop
 
 if TYPE_CHECKING:
     from mcpcore.sim.clock import HostClock

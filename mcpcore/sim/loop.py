@@ -17,9 +17,10 @@ from contextvars import Context, copy_context
 from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, SimulationStuck
 from mcpcore.sim.current import loop_here
 from mcpcore.sim.endpoints import Endpoints
+from mcpcore.sim.gate import GATE_DEAD, Gate
 from mcpcore.sim.handle import SimHandle, SimTask
 from mcpcore.sim.unsupported import Unsupported
 
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
     from mcpcore.sim.host import Host
     from mcpcore.sim.timeline import Timeline
 
-GATE_DEAD = 1
-GATE_PAUSED = 2
-GATE_BUSY = 4
-GATE_SLOW = 8
-
 _S = 1_000_000_000
 _FOREVER_NS = 1 << 61
+_READS_AT_ONE_INSTANT_MAX = 200_000
 # Bound before any world is entered: see `patches`.
 _all_tasks = asyncio.all_tasks
 _log = logging.getLogger("asyncio")
@@ -46,7 +43,7 @@ ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 
 # The mix-ins take more general arguments than typeshed's overloads spell out.
-class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class HostLoop(Gate, Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """asyncio for one life of one host.
 
     Args:
@@ -59,13 +56,11 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         self.host = host
         self.timeline = timeline
         self.life = life
-        self.gate = 0
-        self.grave: list[object] = []
-        """What a dead life leaves behind: kept, since freeing a coroutine runs its ``finally``."""
+        Gate.__init__(self)
         self.generators: list[AsyncGenerator[Any, Any]] = []
         self._ready = timeline.ready
-        self._parked: list[SimHandle] = []
-        self._busy_until_ns = 0
+        self._reads_at_ns = -1
+        self._reads_due = 0
         self._closed = False
         self._debug = False
         self._labels: dict[object, str] = {}
@@ -90,16 +85,39 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         return self.timeline.now_ns + self.timeline.lead_ns
 
     def monotonic_ns(self) -> int:
-        """Read the host's monotonic clock."""
+        """Read the host's monotonic clock.
+
+        Raises:
+            SimulationStuck: code polls the clock, which moves only while code waits.
+        """
         clock = self.host.clock
         clock.reads += 1
+        if clock.reads > self._reads_due:
+            self._look_for_polling()
         return clock.monotonic_ns(self.timeline.now_ns + self.timeline.lead_ns)
 
     def wall_ns(self) -> int:
-        """Read the host's wall clock."""
+        """Read the host's wall clock.
+
+        Raises:
+            SimulationStuck: code polls the clock, which moves only while code waits.
+        """
         clock = self.host.clock
         clock.reads += 1
+        if clock.reads > self._reads_due:
+            self._look_for_polling()
         return clock.wall_ns(self.timeline.now_ns + self.timeline.lead_ns)
+
+    def _look_for_polling(self) -> None:
+        now_ns = self.true_ns()
+        if now_ns == self._reads_at_ns:
+            raise SimulationStuck(
+                "code reads the clock over and over without waiting, and simulated time moves only "
+                "while code waits (asyncio.sleep, time.sleep)",
+                waiting=(self.host.name,),
+            )
+        self._reads_at_ns = now_ns
+        self._reads_due = self.host.clock.reads + _READS_AT_ONE_INSTANT_MAX
 
     def time(self) -> float:
         """Monotonic seconds, as ``time.monotonic()`` on this host."""
@@ -187,67 +205,6 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self.timeline.timer_cancelled()
 
-    # --- the gate: dead, paused, busy -------------------------------------------------------------
-
-    def admit(self, handle: SimHandle) -> bool:
-        """Whether ``handle`` may run now; if not, keep it for later, or for ever."""
-        gate = self.gate
-        if gate & GATE_DEAD:
-            self.grave.append(handle)
-            return False
-        if gate & GATE_PAUSED:
-            self._parked.append(handle)
-            return False
-        if gate & GATE_BUSY:
-            if self._busy_until_ns > self.timeline.now_ns:
-                self._parked.append(handle)
-                return False
-            self.gate &= ~GATE_BUSY
-        return True
-
-    def stay_busy(self) -> None:
-        """Charge the step that just ran for its time: nothing else runs here until it is over."""
-        timeline = self.timeline
-        lead_ns = timeline.lead_ns + self.host.step_cost_ns
-        timeline.lead_ns = 0
-        if lead_ns and not self.gate & GATE_DEAD:
-            self._busy_until_ns = timeline.now_ns + lead_ns
-            self.gate |= GATE_BUSY
-            timeline.at(self._busy_until_ns, self._unpark)
-
-    def pause(self) -> None:
-        """Run nothing until :meth:`resume`."""
-        self.gate |= GATE_PAUSED
-
-    def resume(self) -> None:
-        """Go on where :meth:`pause` stopped, in the same order."""
-        self.gate &= ~GATE_PAUSED
-        self._unpark()
-
-    def sleep_on(self) -> None:
-        """Put back the timers that came due while the monotonic clock stood still."""
-        shown_ns = self.host.clock.monotonic_ns(self.timeline.now_ns)
-        due = [handle for handle in self._parked if handle.mono_ns <= shown_ns]
-        for handle in self._parked:
-            if handle.mono_ns > shown_ns:
-                true_ns = self.host.clock.true_ns_at(handle.mono_ns)
-                self.timeline.add_timer(true_ns, handle)
-        self._parked = due
-
-    def _unpark(self) -> None:
-        if not self.gate & GATE_PAUSED:
-            parked, self._parked = self._parked, []
-            for handle in parked:
-                self._ready.append(handle)
-
-    def die(self) -> None:
-        """Run no more code of this life, ever; keep all of it, so that nothing is finalised."""
-        self.gate |= GATE_DEAD
-        self._closed = True
-        self.grave.append(self.timeline.take_handles_of(self))
-        self.grave.append((self._parked, self.tasks(), self.generators, self.signal_handlers))
-        self._parked = []
-
     # --- tasks and futures ------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -260,17 +217,16 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
         """Start ``coro``. Unnamed tasks are called after it and counted per host."""
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        if self._task_factory is not None:
-            if context is not None:
-                options["context"] = context
-            made: asyncio.Task[Any] = self._task_factory(self, coro, **options)
-            if name is not None:
-                made.set_name(name)
-            return made
         if name is None:
             stem = getattr(coro, "__name__", type(coro).__name__)
             count = self._named[stem] = self._named.get(stem, 0) + 1
             name = f"{stem}-{count}"
+        if self._task_factory is not None:
+            if context is not None:
+                options["context"] = context
+            made: asyncio.Task[Any] = self._task_factory(self, coro, **options)
+            made.set_name(name)  # asyncio's own names count through the whole process
+            return made
         self._serial += 1
         # asyncio hashes the task while it initialises it, and an eager one runs at once: serial
         # number and label must be there before.
@@ -296,10 +252,11 @@ class HostLoop(Endpoints, Unsupported, asyncio.AbstractEventLoop):  # type: igno
 
     def label_of(self, callback: Callable[..., object]) -> str:
         """Return the name under which a plain callback appears in the trace."""
-        while isinstance(callback, functools.partial):
-            callback = callback.func
-        name = getattr(callback, "__qualname__", None)
-        key = name if name is not None else type(callback).__qualname__
+        key = getattr(callback, "__qualname__", None)
+        if key is None:
+            while isinstance(callback, functools.partial):
+                callback = callback.func
+            key = getattr(callback, "__qualname__", type(callback).__qualname__)
         label = self._labels.get(key)
         if label is None:
             label = self._labels[key] = f"{self.host.name}/{key}"

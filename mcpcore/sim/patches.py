@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 
+from mcpcore.errors import InvalidInput
 from mcpcore.sim.ordered import OrderedSet, ordered_all_tasks
 from mcpcore.sim.standins import Table, make_table
 
@@ -50,13 +52,25 @@ class _Patches:
 
     def __init__(self) -> None:
         self._depth = 0
+        self._thread = 0
         self._table: Table = {}
         self._undo: list[tuple[Any, str, Any]] = []
         self._aliases: list[_Site] = []
         self._searched: dict[str, ModuleType] = {}
 
     def enter(self) -> None:
-        """Put everything in place, unless it already is."""
+        """Put everything in place, unless it already is.
+
+        Raises:
+            InvalidInput: a world is entered in another thread; modules are shared by all threads.
+        """
+        if self._depth and self._thread != get_ident():
+            raise InvalidInput(
+                "another thread of this process is in a world",
+                where="World",
+                remedy="Run worlds side by side in processes, not in threads.",
+            )
+        self._thread = get_ident()
         self._depth += 1
         if self._depth > 1:
             return

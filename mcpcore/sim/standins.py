@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from mcpcore.errors import NotSimulated, SimulationStuck
+from mcpcore.errors import NotSimulated
 from mcpcore.sim.current import host_here, loop_here
 from mcpcore.sim.host import Host
 from mcpcore.sim.loop import HostLoop
@@ -27,30 +27,8 @@ from mcpcore.sim.sockets import RealSocket, SimSocket
 
 _S = 1_000_000_000
 _GREGORIAN_NS = 0x01B21DD213814000 * 100
-_SPIN_LIMIT = 200_000
 
 Table = dict[tuple[Any, str], Any]
-
-
-class _Spin:
-    """Counts clock readings at one instant: code that polls a clock would never end here."""
-
-    def __init__(self) -> None:
-        self._loop: HostLoop | None = None
-        self._at_ns = 0
-        self.count = 0
-
-    def reading(self, loop: HostLoop) -> None:
-        at_ns = loop.true_ns()
-        if loop is not self._loop or at_ns != self._at_ns:
-            self._loop, self._at_ns, self.count = loop, at_ns, 0
-        self.count += 1
-        if self.count > _SPIN_LIMIT:
-            raise SimulationStuck(
-                "code reads the clock over and over without waiting, and simulated time moves only "
-                "while code waits (asyncio.sleep, time.sleep)",
-                waiting=(loop.host.name,),
-            )
 
 
 def make_table() -> Table:
@@ -66,16 +44,6 @@ def make_table() -> Table:
 
 
 def _clocks(table: Table) -> None:
-    spin = _Spin()
-
-    def wall_ns(loop: HostLoop) -> int:
-        spin.reading(loop)
-        return loop.wall_ns()
-
-    def monotonic_ns(loop: HostLoop) -> int:
-        spin.reading(loop)
-        return loop.monotonic_ns()
-
     def put(name: str, simulated: Callable[[HostLoop], int | float]) -> None:
         real = getattr(time, name)
 
@@ -86,11 +54,11 @@ def _clocks(table: Table) -> None:
         stand_in.__name__ = stand_in.__qualname__ = name
         table[time, name] = stand_in
 
-    put("time_ns", wall_ns)
-    put("time", lambda loop: wall_ns(loop) / _S)
+    put("time_ns", lambda loop: loop.wall_ns())
+    put("time", lambda loop: loop.wall_ns() / _S)
     for name in ("monotonic", "perf_counter", "process_time", "thread_time"):
-        put(f"{name}_ns", monotonic_ns)
-        put(name, lambda loop: monotonic_ns(loop) / _S)
+        put(f"{name}_ns", lambda loop: loop.monotonic_ns())
+        put(name, lambda loop: loop.monotonic_ns() / _S)
 
     real_sleep, real_gettime, real_gettime_ns = (
         time.sleep,
@@ -111,7 +79,7 @@ def _clocks(table: Table) -> None:
         loop = loop_here()
         if loop is None:
             return real_gettime_ns(clock)
-        return wall_ns(loop) if clock == time.CLOCK_REALTIME else monotonic_ns(loop)
+        return loop.wall_ns() if clock == time.CLOCK_REALTIME else loop.monotonic_ns()
 
     def clock_gettime(clock: int) -> float:
         return real_gettime(clock) if loop_here() is None else clock_gettime_ns(clock) / _S

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 from mcpcore.errors import InvalidInput
@@ -26,6 +27,7 @@ from mcpcore.sim.replay import VERSION, Outcome, Token, run_once
 
 CHUNK_SEEDS = 20
 _CHUNKS_PER_WORKER = 20
+_ONE_AT_A_TIME = Lock()
 
 _SCHEMA = """
 create table if not exists runs (
@@ -62,8 +64,12 @@ class Summary:
 
 
 def run_chunk(scenario: str, seeds: list[int], order: str) -> list[Result]:
-    """Run some seeds in this process. Top-level, so that it can be sent to another one."""
-    return [_result(scenario, seed, order) for seed in seeds]
+    """Run some seeds in this process. Top-level, so that it can be sent to another one.
+
+    Worlds of one process take turns, whatever threads an executor brings.
+    """
+    with _ONE_AT_A_TIME:
+        return [_result(scenario, seed, order) for seed in seeds]
 
 
 def _result(scenario: str, seed: int, order: str) -> Result:
@@ -196,10 +202,13 @@ def _spread(
 
 
 def _open(database: Path) -> sqlite3.Connection:
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(database)
         db.execute(_SCHEMA)
     except sqlite3.Error as error:
+        if db is not None:
+            db.close()
         raise InvalidInput(
             f"cannot be used as a results file: {error}",
             where=str(database),
@@ -244,8 +253,8 @@ def load(database: Path, scenario: str | None = None, *, order: str | None = Non
     with closing(_open(database)) as db:
         rows = db.execute(
             "select seed, digest, events, virtual_s, real_s, error, token, without_effect from runs"
-            " where (?1 is null or scenario=?1) and (?2 is null or ordering=?2) and version=?3"
-            " order by seed",
-            (scenario, order, VERSION),
+            " where (:scenario is null or scenario=:scenario)"
+            " and (:ordering is null or ordering=:ordering) and version=:version order by seed",
+            {"scenario": scenario, "ordering": order, "version": VERSION},
         )
         return [Result(*row) for row in rows]

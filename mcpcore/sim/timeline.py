@@ -16,10 +16,11 @@ from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from threading import get_ident
 from typing import Any
 
-from mcpcore.errors import SimulationStuck
+from mcpcore.errors import InvalidInput, SimulationStuck
 from mcpcore.sim.current import current
+from mcpcore.sim.gate import GATE_SLOW
 from mcpcore.sim.handle import SimHandle, SimTask
-from mcpcore.sim.loop import GATE_SLOW, HostLoop
+from mcpcore.sim.loop import HostLoop
 from mcpcore.sim.order import Order
 from mcpcore.sim.trace import CHUNK, Trace
 
@@ -67,6 +68,7 @@ class Timeline:
         self.at_instant: Callable[[], None] | None = None
         """Called with all hosts at rest, each time before virtual time goes on."""
         self.stop_requested = False
+        self._running = False
         self._heap: list[tuple[int, int, SimHandle | Wire]] = []
         self._sequence = 0
         self._cancelled = 0
@@ -115,7 +117,7 @@ class Timeline:
         ]
         heapq.heapify(self._heap)
 
-    def take_handles_of(self, loop: HostLoop) -> list[SimHandle]:
+    def take_handles_of(self, loop: object) -> list[SimHandle]:
         """Remove and return every timer of a dead host, so that nothing of it is ever freed."""
         mine: list[SimHandle] = []
         rest: list[tuple[int, int, SimHandle | Wire]] = []
@@ -144,7 +146,15 @@ class Timeline:
 
         Raises:
             SimulationStuck: code ran on and on without ever waiting.
+            InvalidInput: called by code that this very timeline runs.
         """
+        if self._running:
+            raise InvalidInput(
+                "the world is running already",
+                where="World.run",
+                remedy="Code on a host awaits; only the test outside runs the world.",
+            )
+        self._running = True
         self.stop_requested = False
         thread_before, current.thread = current.thread, get_ident()
         outer_loop, outer_hooks = _get_running_loop(), get_asyncgen_hooks()
@@ -162,10 +172,20 @@ class Timeline:
                 if not self._advance(until_ns):
                     return
         finally:
+            self._running = False
             current.loop = loop_before
             current.thread = thread_before
             _set_running_loop(outer_loop)
             set_asyncgen_hooks(*outer_hooks)
+
+    def collect(self, loop: HostLoop) -> None:
+        """Run the finalisers of what is garbage now; they see the time of ``loop``'s host."""
+        before = current.loop, current.thread
+        current.loop, current.thread = loop, get_ident()
+        try:
+            gc.collect()
+        finally:
+            current.loop, current.thread = before
 
     def _has_news(self) -> bool:
         return self.stop_requested or len(self.ready) > 0

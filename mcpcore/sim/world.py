@@ -85,7 +85,17 @@ class World:
     # --- entering and leaving ---------------------------------------------------------------------
 
     def __enter__(self) -> World:
-        self._enter()
+        if self._closed or self._entered:
+            raise InvalidInput(
+                "a world is entered once", where="World", remedy="Make another from the same seed."
+            )
+        patches.enter()
+        self._entered = True
+        self._gc_was_on = gc.isenabled()
+        # Finalisers must run at the same steps each time: collection is ours to trigger, and looks
+        # only at what was made since.
+        gc.disable()
+        gc.freeze()
         return self
 
     def __exit__(
@@ -96,17 +106,13 @@ class World:
     ) -> None:
         self.close()
 
-    def _enter(self) -> None:
-        if self._closed:
-            raise InvalidInput("the world is closed", where="World", remedy="Make another.")
-        if not self._entered:
-            self._entered = True
-            patches.enter()
-            self._gc_was_on = gc.isenabled()
-            # Finalisers must run at the same steps each time: collection is ours to trigger, and
-            # looks only at what was made since.
-            gc.disable()
-            gc.freeze()
+    def _must_be_entered(self) -> None:
+        if self._closed or not self._entered:
+            raise InvalidInput(
+                "the world is closed" if self._closed else "the world is not entered",
+                where="World",
+                remedy="Write `with World(...) as world:` and run it inside.",
+            )
 
     def close(self) -> None:
         """End every live host in order: cancel its tasks and let them clean up. Idempotent."""
@@ -120,7 +126,7 @@ class World:
             for host in (*self.hosts.values(), self.control):
                 host.loop.close()
             if self._entered:
-                gc.collect()
+                self.timeline.collect(self.control.loop)
                 gc.unfreeze()
                 if self._gc_was_on:
                     gc.enable()
@@ -309,7 +315,7 @@ class World:
         self._run_to(self.timeline.now_ns + int(for_s * _S))
 
     def _run_to(self, until_ns: int) -> None:
-        self._enter()
+        self._must_be_entered()
         try:
             self.timeline.run(until_ns)
         except PropertyViolated as broken:
@@ -368,8 +374,12 @@ class World:
         Raises:
             BaseException: whatever ``coro`` raised; else as :meth:`run_until`.
         """
-        where = self[host] if isinstance(host, str) else host
-        self._enter()
+        try:
+            self._must_be_entered()
+            where = self[host] if isinstance(host, str) else host
+        except InvalidInput:
+            coro.close()
+            raise
         task = where.spawn(coro)
         self.run_until(task, within_s=within_s)
         return task.result()

@@ -50,6 +50,13 @@ def test_a_deadline_is_the_first_moment_at_which_the_clock_shows_it(
     assert at <= begun or clock.monotonic_ns(at - 1) < deadline
 
 
+def test_a_clock_keeps_what_it_gained_while_it_ran_too_fast() -> None:
+    clock = HostClock(0, drift_ppm=1_000)
+    clock.drift(10 * S, 0)
+    assert clock.monotonic_ns(20 * S) == BOOT_NS + 20 * S + 10_000_000
+    assert clock.offset_ns(20 * S) == 10_000_000
+
+
 def test_fifty_ppm_over_an_hour_is_180_milliseconds() -> None:
     clock = HostClock(0, drift_ppm=50)
     assert clock.offset_ns(3_600 * S) == 180_000_000

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from mcpcore.errors import NondeterminismFound, NotSimulated
+from mcpcore.errors import InvalidInput, NondeterminismFound, NotSimulated
 from mcpcore.sim import World
 from mcpcore.sim.replay import check_deterministic
 
@@ -152,8 +152,8 @@ async def _finaliser() -> object:
     loop = asyncio.get_running_loop()
     for _ in range(150):
         Cyclic()
-        for _ in range(400):
-            await asyncio.sleep(0)
+        for _ in range(200):
+            await asyncio.sleep(0.001)
     return seen, loop.time()
 
 
@@ -214,6 +214,20 @@ def test_a_planted_source_of_chance_is_neutralised(name: str) -> None:
         with World(seed=9) as world:
             answers.append((world.call(world.host("a"), main()), world.digest))
     assert answers[0] == answers[1]
+
+
+def test_finalisers_run_at_the_same_steps_whatever_the_collector_is_told() -> None:
+    def seen() -> object:
+        with World(seed=9) as world:
+            return world.call(world.host("a"), _finaliser())
+
+    plain = seen()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(7, 1, 1)
+    try:
+        assert seen() == plain
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_an_order_that_depends_on_addresses_is_caught_and_the_first_difference_is_shown() -> None:
@@ -289,6 +303,25 @@ def test_other_threads_of_the_test_process_keep_real_time() -> None:
         thread.join()
     now = time.time()
     assert all(abs(each - now) < 60 for each in seen)
+
+
+def test_a_second_thread_cannot_enter_a_world_meanwhile() -> None:
+    caught: list[BaseException] = []
+
+    def intrude() -> None:
+        try:
+            with World() as another:
+                another.run(1)
+        except InvalidInput as error:
+            caught.append(error)
+
+    with World() as world:
+        world.run(1)
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        thread.join()
+        world.run(1)
+    assert "processes, not in threads" in str(caught[0])
 
 
 def test_one_more_draw_by_the_program_moves_nothing_on_the_network() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import inspect
 from collections.abc import Coroutine
@@ -157,7 +158,6 @@ def test_a_removal_may_be_undone_by_a_crash_unless_it_was_synced() -> None:
 
 
 def test_a_sync_takes_time_and_syncs_queue_up() -> None:
-    import asyncio
 
     async def work(disk: Any) -> float:
         loop = asyncio.get_running_loop()
@@ -168,6 +168,29 @@ def test_a_sync_takes_time_and_syncs_queue_up() -> None:
 
     took, *_ = on_a_host(work)
     assert 0.002 < took < 0.008
+
+
+def test_a_write_made_during_a_sync_is_covered_by_the_next_one_only() -> None:
+
+    async def work(disk: Any, *, again: bool) -> None:
+        file = disk.open("f", create=True)
+        await disk.sync_dir("")
+        first = asyncio.ensure_future(file.write(0, b"early", sync=True))
+        await asyncio.sleep(0.000_01)
+        await file.write(5, b"late!", sync=False)
+        await first
+        if again:
+            await file.write(0, b"", sync=True)
+
+    def left(seed: int, *, again: bool) -> bytes:
+        with World(seed) as world:
+            host = world.host("a")
+            world.call(host, work(host.disk, again=again))
+            host.crash()
+            return host.disk.open("f").read(0, 10)
+
+    assert {left(seed, again=False) for seed in range(20)} == {b"early", b"earlylate!"}
+    assert {left(seed, again=True) for seed in range(20)} == {b"earlylate!"}
 
 
 def test_a_lying_sync_says_yes_and_keeps_nothing() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -310,6 +312,55 @@ def test_running_the_loop_from_inside_is_refused_with_advice() -> None:
         world.call(world.host("a"), main())
 
 
+def test_running_the_world_from_inside_is_refused_with_advice() -> None:
+    with World() as world:
+
+        async def main() -> None:
+            world.run(1)
+
+        with pytest.raises(InvalidInput, match="running already"):
+            world.call(world.host("a"), main())
+        world.run(1)
+
+
+def test_tasks_of_a_factory_of_the_programs_own_have_names_of_this_world() -> None:
+    def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def main() -> list[str]:
+        asyncio.get_running_loop().set_task_factory(factory)
+        return [asyncio.create_task(asyncio.sleep(0)).get_name() for _ in range(2)]
+
+    assert run(main()) == run(main()) == ["sleep-1", "sleep-2"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_eager_tasks_work() -> None:
+    async def main() -> list[str]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        seen: list[str] = []
+
+        async def one(name: str) -> None:
+            seen.append(name)
+            await asyncio.sleep(1)
+            seen.append(name)
+
+        await asyncio.gather(one("a"), one("b"))
+        return seen
+
+    assert run(main()) == ["a", "b", "a", "b"]
+
+
+def test_a_world_can_be_run_from_within_another_event_loop() -> None:
+    async def outer() -> tuple[str, bool]:
+        before = asyncio.get_running_loop()
+        answer = run(asyncio.sleep(1, "inner"))
+        await asyncio.sleep(0)
+        return answer, asyncio.get_running_loop() is before
+
+    assert asyncio.run(outer()) == ("inner", True)
+
+
 def test_a_goal_that_is_not_reached_in_time_is_a_broken_promise() -> None:
     with World() as world:
         world.host("a", lambda: asyncio.sleep(1e6))
@@ -326,6 +377,19 @@ def test_real_time_and_randomness_come_back_after_the_world() -> None:
     assert (time.time, socket.socket, asyncio.all_tasks) == originals
     with pytest.raises(InvalidInput, match="closed"):
         world.run(1)
+
+
+def test_a_world_that_is_not_entered_touches_nothing() -> None:
+    world = World()
+    with pytest.raises(InvalidInput, match="with World"):
+        world.run(1)
+    with pytest.raises(InvalidInput, match="with World"):
+        world.call("a", asyncio.sleep(1))
+    assert gc.isenabled()
+    with world:
+        world.run(1)
+    with pytest.raises(InvalidInput, match="entered once"):
+        world.__enter__()
 
 
 def test_leaving_a_world_lets_the_living_clean_up() -> None:

@@ -84,12 +84,14 @@ def test_a_sweep_stopped_by_ctrl_c_keeps_what_is_done(scenario: str, tmp_path: P
 def test_a_sweep_runs_on_a_dask_cluster(scenario: str, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask distributed is not installed")
     with (
-        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster) as client,
         client.get_executor(pure=False) as executor,
     ):
-        summary = sweep(scenario, range(3), database=tmp_path / "r.db", executor=executor)
-    assert summary.runs == 3
+        summary = sweep(scenario, range(50), database=tmp_path / "r.db", executor=executor, jobs=2)
+    assert summary.runs == 50
 
 
 def test_a_file_that_is_no_results_file_is_refused(scenario: str, tmp_path: Path) -> None:
