@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mcpcore.errors import StorageBusy, StorageFailed
-from mcpcore.node import wal
+from mcpcore.node.storage import wal
 from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.raft.types import HardState, LogPosition
 from tests.node.storage.ram_disk import RamDisk
