@@ -140,7 +140,7 @@ steps = st.one_of(
 
 
 def play(schedule, **settings_of_clocks):
-    walls = [Wall(10_000), Wall(10_000), Wall(10_000)]
+    walls = [Wall(1_000_000), Wall(1_000_000), Wall(1_000_000)]
     history = History(walls, [HybridClock(wall, **settings_of_clocks) for wall in walls])
     for what, first, second in schedule:
         if what == "local":
