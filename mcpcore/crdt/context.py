@@ -42,11 +42,11 @@ def replica_id(name: str, incarnation: int) -> str:
     Raises:
         InvalidInput: a name or number that cannot be used.
     """
-    if "/" in name or incarnation < 1:
+    if not name or "/" in name or incarnation < 1:
         raise InvalidInput(
             f"{name!r} with incarnation {incarnation} makes no replica id",
             where="replica",
-            remedy="The name has no slash, incarnations count from 1",
+            remedy="The name is not empty and has no slash, incarnations count from 1",
         )
     return check_replica(f"{name}/{incarnation}")
 
