@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgpack
 
 from mcpcore.crdt.context import SEQUENCE_MAX, CausalContext, Dot, check_replica, wire_list
-from mcpcore.crdt.values import fingerprint, unpack
+from mcpcore.crdt.values import check_key, fingerprint, unpack
 from mcpcore.errors import InvalidInput
 
 Path: TypeAlias = tuple[bytes, ...]
@@ -343,7 +343,7 @@ def _checked(kind: object, payload: object, path: list[object]) -> Entry:
     for step in path:
         if not isinstance(step, bytes):
             raise InvalidInput(f"{step!r} is no packed key", where="path")
-        unpack(step)
+        check_key(step)
         steps.append(step)
     entry = Entry(tuple(steps), kind, payload)
     check_payload(entry)

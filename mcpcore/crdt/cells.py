@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mcpcore.crdt.context import wire_list
-from mcpcore.crdt.values import INT_MAX, Value, fingerprint, pack, unpack
+from mcpcore.crdt.values import INT_MAX, Value, check_key, fingerprint, pack, unpack
 from mcpcore.errors import InvalidInput
 
 
@@ -139,7 +139,7 @@ class Cells:
                 raise InvalidInput("keys must be byte strings in rising order", where="cells")
             if type(number) is not int or not 0 < number <= INT_MAX:
                 raise InvalidInput(f"{number!r} is no positive 63-bit number", where="cells")
-            unpack(key)
+            check_key(key)
             numbers[key] = number
             last = key
         if len(fields) % 2:

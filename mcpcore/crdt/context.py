@@ -151,6 +151,8 @@ class CausalContext:
             self._bounds[replica] = [low, high]
         elif mine[-1] == low:
             mine[-1] = high
+        elif mine[-1] < low:
+            mine += (low, high)
         else:
             self._bounds[replica] = _combine(mine, [low, high], _either)
 
@@ -163,6 +165,8 @@ class CausalContext:
                 bounds[replica] = theirs.copy()
             elif mine[-1] == theirs[0]:
                 mine[-1:] = theirs[1:]
+            elif len(mine) == 2 and mine[0] <= theirs[0] and theirs[-2] <= mine[1]:
+                mine[1] = max(mine[1], theirs[-1])  # one run, and all of theirs begin within it
             elif mine != theirs:
                 bounds[replica] = _combine(mine, theirs, _either)
 

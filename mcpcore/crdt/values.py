@@ -8,6 +8,7 @@ ones. As bytes they are three values. It must never accept what has no canonical
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from mcpcore.errors import InvalidInput
 Value: TypeAlias = "bool | int | float | str | bytes | tuple[Value, ...] | None"
 """Anything that can be an element, a key or a register's value."""
 
+_pack = msgpack.Packer().pack
 DEPTH_MAX = 32
 INT_MAX = (1 << 63) - 1
 
@@ -31,8 +33,8 @@ def pack(value: Value) -> bytes:
     """
     try:
         if type(value) is str:
-            return msgpack.packb(value)  # type: ignore[no-any-return]
-        return msgpack.packb(_plain(value, 0))  # type: ignore[no-any-return]
+            return _pack(value)  # type: ignore[no-any-return]
+        return _pack(_plain(value, 0))  # type: ignore[no-any-return]
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidInput(f"{value!r} cannot be stored: {error}", where="value") from error
 
@@ -47,6 +49,23 @@ def unpack(data: bytes) -> Value:
     if pack(value) != data:
         raise InvalidInput("the bytes are not the canonical form of a value", where="value")
     return value
+
+
+@lru_cache(maxsize=4096)
+def _known_key(data: bytes) -> None:
+    unpack(data)
+
+
+def check_key(data: bytes) -> None:
+    """Refuse bytes that :func:`pack` gives for no value; quick for keys that come often.
+
+    Raises:
+        InvalidInput: such bytes.
+    """
+    if len(data) <= 128:
+        _known_key(data)
+    else:
+        unpack(data)
 
 
 def parse(data: bytes) -> Value:
