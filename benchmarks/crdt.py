@@ -21,6 +21,7 @@ from mcpcore.crdt import (
     GCounter,
     LWWRegister,
     Map,
+    MVRegister,
     PNCounter,
     RWSet,
     decode,
@@ -63,6 +64,12 @@ def map_set() -> Iterator[int]:
     for i in range(OPS):
         register = view.at(f"key{i % 500}", LWWRegister)
         yield len(encode(register.set("a/1", i, Timestamp(i << 40))))
+
+
+def map_plain() -> Iterator[int]:
+    view = Map()
+    for i in range(OPS):
+        yield len(encode(view.at(f"key{i % 500}", MVRegister).set("a/1", i)))
 
 
 def receive() -> Iterator[int]:
@@ -120,7 +127,8 @@ def operations() -> None:
         "AWSet.add, delta, bytes": aw_set,
         "RWSet.add, delta, bytes": rw_set,
         "Map + LWWRegister.set, delta, bytes": map_set,
-        "the same, decoded and joined (setting included)": receive,
+        "Map + MVRegister.set, delta, bytes": map_plain,
+        "LWWRegister in a map, decoded and joined too": receive,
         "AWSet.add and join of its delta": join_only,
     }
     if importlib.util.find_spec("pycrdt"):

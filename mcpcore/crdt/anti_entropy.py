@@ -57,8 +57,8 @@ class Limits:
         message_bytes: how large our messages get, unless one entry alone is larger.
         receive_bytes_max: larger messages are refused unread.
         buffer_bytes_max: the delta buffer, for all peers together.
-        outbox_messages_max: answers that wait for a peer's budget; the oldest go first, and the
-            next digest makes up for them.
+        outbox_messages_max: answers, and parts of repairs, that wait for a peer's budget. Beyond
+            it the oldest are dropped, and the next digest makes up for them.
         digest_every_ns: how often digests are sent.
         retry_after_ns: when deltas without an answer are sent again.
         events_ahead_max: how far one delta may advance any replica's numbers.
@@ -87,7 +87,18 @@ class Send:
 class _Peer:
     """What we know about one peer."""
 
-    __slots__ = ("acked", "bucket", "digest_ns", "heard", "outbox", "sent", "sent_ns", "told")
+    __slots__ = (
+        "acked",
+        "answers",
+        "bucket",
+        "bulk",
+        "digest_ns",
+        "heard",
+        "repairs",
+        "sent",
+        "sent_ns",
+        "told",
+    )
 
     def __init__(self, newest: int, heard: State, budget: Budget, now_ns: int) -> None:
         self.acked = newest
@@ -97,7 +108,9 @@ class _Peer:
         self.heard = heard
         self.told: CausalContext | None = None
         self.bucket = TokenBucket(budget, now_ns)
-        self.outbox: deque[bytes] = deque()
+        self.answers: deque[bytes] = deque()
+        self.repairs: deque[bytes] = deque()
+        self.bulk = False
 
 
 class AntiEntropy:
@@ -210,10 +223,9 @@ class AntiEntropy:
                 self._post(known, Ack(session, first, last))
                 return news
             case Part(low, high, answer, state):
-                mine = self.state.part(low, high)
+                lacking = _delta(self.state.part(low, high), state) if answer else None
                 news = self._take(peer, known, state, wall_ns)
-                lacking = _delta(mine, state)
-                if answer and not lacking.is_bottom():
+                if lacking is not None and not lacking.is_bottom():
                     self._post(known, Part(low, high, False, lacking))
                 return news
         return None
@@ -252,6 +264,8 @@ class AntiEntropy:
         if mine == digest.whole:
             known.acked = known.sent = self._buffer.newest
             return
+        if known.repairs:
+            return  # a repair is on its way already, and the next digest will judge it
         if digest.whole.count == 0 and not digest.context:
             self._send_parts(known, self.state)
         elif known.acked < self._buffer.newest and known.acked + 1 >= self._buffer.oldest:
@@ -266,6 +280,8 @@ class AntiEntropy:
             self._post(known, Probe((mine,)))
 
     def _search(self, known: _Peer, spans: tuple[Span, ...]) -> None:
+        if known.bulk:
+            return  # what it asks for is probably among what is on its way
         send, ask = compare(self._survey(), spans)
         for span in send:
             part = self.state.part(span.low, span.high)
@@ -274,6 +290,7 @@ class AntiEntropy:
             self._post(known, Probe(tuple(ask[i : i + 64])))
 
     def _send_parts(self, known: _Peer, state: State) -> None:
+        known.bulk = True
         for piece in state.split(self.limits.message_bytes):
             self._post(known, Part(b"", None, False, piece))
 
@@ -291,15 +308,23 @@ class AntiEntropy:
         return sends
 
     def _poll_peer(self, name: str, peer: _Peer, now_ns: int, sends: list[Send]) -> None:
-        while peer.outbox and peer.bucket.take(len(peer.outbox[0]), now_ns):
-            sends.append(Send(name, peer.outbox.popleft()))
-        if peer.outbox:
-            return
+        """Answers first, then changes, then repairs: what is short and new does not wait."""
+        self._drain(name, peer, peer.answers, sends)
+        if not peer.answers and self._poll_deltas(name, peer, now_ns, sends):
+            self._drain(name, peer, peer.repairs, sends)
+            peer.bulk = peer.bulk and bool(peer.repairs)
+
+    def _drain(self, name: str, peer: _Peer, queue: deque[bytes], sends: list[Send]) -> None:
+        while queue and peer.bucket.take(len(queue[0]), self._now_ns):
+            sends.append(Send(name, queue.popleft()))
+
+    def _poll_deltas(self, name: str, peer: _Peer, now_ns: int, sends: list[Send]) -> bool:
+        """Send what the buffer has for a peer. Returns whether all of it could go."""
         if peer.acked + 1 < self._buffer.oldest:
             # It waits for deltas that had to go: let comparison find what it lacks.
             peer.acked = peer.sent = self._buffer.newest
             peer.digest_ns = now_ns
-            return
+            return True
         if peer.sent > peer.acked and now_ns >= peer.sent_ns + self.limits.retry_after_ns:
             peer.sent = peer.acked
         while peer.sent < self._buffer.newest:
@@ -315,11 +340,12 @@ class AntiEntropy:
                 continue
             data = encode_message(Delta(self.session, first, last, group))
             if not peer.bucket.take(len(data), now_ns):
-                return
+                return False
             sends.append(Send(name, data))
             peer.sent, peer.sent_ns = last, now_ns
         peer.heard = type(self.state).bottom()
         self._buffer.forget(min(p.acked for p in self._peers.values()))
+        return True
 
     @property
     def deadline_ns(self) -> int | None:
@@ -327,10 +353,12 @@ class AntiEntropy:
         return min((self._due_ns(peer) for peer in self._peers.values()), default=None)
 
     def _due_ns(self, peer: _Peer) -> int:
-        if peer.outbox:
-            return peer.bucket.ready_ns(len(peer.outbox[0]), self._now_ns)
+        if peer.answers:
+            return peer.bucket.ready_ns(len(peer.answers[0]), self._now_ns)
         if peer.sent < self._buffer.newest:
             return peer.bucket.ready_ns(self.limits.message_bytes, self._now_ns)
+        if peer.repairs:
+            return peer.bucket.ready_ns(len(peer.repairs[0]), self._now_ns)
         if peer.acked < peer.sent:
             return min(peer.digest_ns, peer.sent_ns + self.limits.retry_after_ns)
         return peer.digest_ns
@@ -346,9 +374,10 @@ class AntiEntropy:
         return Digest(context, self._survey().span(), answer)
 
     def _post(self, peer: _Peer, message: Message) -> None:
-        peer.outbox.append(encode_message(message))
-        while len(peer.outbox) > self.limits.outbox_messages_max:
-            peer.outbox.popleft()
+        queue = peer.repairs if isinstance(message, Part) else peer.answers
+        queue.append(encode_message(message))
+        if len(queue) > self.limits.outbox_messages_max:
+            queue.popleft()
 
 
 def _same(a: State, b: State) -> None:

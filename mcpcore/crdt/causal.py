@@ -273,17 +273,22 @@ class Causal:
 
     def part(self, low: bytes, high: bytes | None) -> Causal:
         """The dots from ``low`` up to but without ``high``: their entries and their context."""
+        context = self._context_part(low, high)
+        return Causal({dot: e for dot, e in self.entries.items() if dot in context}, context)
+
+    def _context_part(self, low: bytes, high: bytes | None) -> CausalContext:
         context = CausalContext()
         for replica, start, end in self.context.runs():
             first = max(start, _floor(replica, low))
             last = end if high is None else min(end, _floor(replica, high))
             if first < last:
                 context.add_run(replica, first, last)
-        return Causal({dot: e for dot, e in self.entries.items() if dot in context}, context)
+        return context
 
-    def seal(self) -> bytes:
-        """The context, as bytes."""
-        return bytes(msgpack.packb(self.context.to_wire())) if self.context else b""
+    def seal(self, low: bytes = b"", high: bytes | None = None) -> bytes:
+        """The context of a range, as bytes."""
+        context = self._context_part(low, high)
+        return bytes(msgpack.packb(context.to_wire())) if context else b""
 
     def check(self) -> None:
         """Every promise this structure makes about itself."""

@@ -7,6 +7,8 @@ and compared. It must never trust a length, a count or an order that it did not 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgpack
 
 from mcpcore.crdt.causal import Causal
@@ -17,13 +19,13 @@ from mcpcore.errors import InvalidInput
 
 FORMAT = 1
 SIZE_BYTES_MAX = 64 * 1024 * 1024
-LATTICES: dict[str, type[Cells] | type[Causal]] = {"cells": Cells, "causal": Causal}
+_CELLS: Final = 0
+_CAUSAL: Final = 1
 
 
 def encode(state: Cells | Causal) -> bytes:
     """A state or delta as bytes; the same for all equal states."""
-    name = "cells" if isinstance(state, Cells) else "causal"
-    return bytes(msgpack.packb([FORMAT, name, state.to_wire()]))
+    return bytes(msgpack.packb([FORMAT, lattice_code(state), state.to_wire()]))
 
 
 def decode(data: bytes, *, size_bytes_max: int = SIZE_BYTES_MAX) -> Cells | Causal:
@@ -37,14 +39,29 @@ def decode(data: bytes, *, size_bytes_max: int = SIZE_BYTES_MAX) -> Cells | Caus
         raise InvalidInput(
             f"{len(data)} bytes, at most {size_bytes_max} are accepted", where="state"
         )
-    version, name, wire = wire_list(parse(data), "state", length=3)
+    version, code, wire = wire_list(parse(data), "state", length=3)
     if version != FORMAT:
         raise InvalidInput(
             f"format {version!r} is unknown, this program reads {FORMAT}",
             where="state",
             remedy="Upgrade this node first",
         )
-    lattice = LATTICES.get(name) if isinstance(name, str) else None
-    if lattice is None:
-        raise InvalidInput(f"there is no lattice {name!r}", where="state")
-    return lattice.from_wire(wire)
+    return read_lattice(code, wire)
+
+
+def lattice_code(state: Cells | Causal) -> int:
+    """Which lattice a state belongs to, as a number for the wire."""
+    return _CELLS if isinstance(state, Cells) else _CAUSAL
+
+
+def read_lattice(code: object, wire: object) -> Cells | Causal:
+    """Read a state of the lattice with that number.
+
+    Raises:
+        InvalidInput: there is no such lattice, or the state is malformed.
+    """
+    if code == _CELLS:
+        return Cells.from_wire(wire)
+    if code == _CAUSAL:
+        return Causal.from_wire(wire)
+    raise InvalidInput(f"there is no lattice {code!r}", where="state")

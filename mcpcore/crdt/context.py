@@ -212,8 +212,14 @@ class CausalContext:
     # --- the wire -------------------------------------------------------------------------------
 
     def to_wire(self) -> list[object]:
-        """``[[replica, bound, bound, ...], ...]``, sorted by replica."""
-        return [[replica, *self._bounds[replica]] for replica in sorted(self._bounds)]
+        """``[[replica, gap, length, gap, length, ...], ...]``, sorted by replica.
+
+        Differences and not bounds, because they are small, and small numbers are short.
+        """
+        return [
+            [replica, bounds[0], *(b - a for a, b in pairwise(bounds))]
+            for replica, bounds in sorted(self._bounds.items())
+        ]
 
     @classmethod
     def from_wire(cls, wire: object) -> CausalContext:
@@ -225,16 +231,18 @@ class CausalContext:
         context = cls()
         last = ""
         for row in wire_list(wire, "causal context"):
-            replica, *bounds = wire_list(row, "causal context", least=3)
-            if check_replica(replica) <= last or len(bounds) % 2:
+            replica, *steps = wire_list(row, "causal context", least=3)
+            if check_replica(replica) <= last or len(steps) % 2:
                 raise InvalidInput("replicas out of order or half a run", where="causal context")
             last = str(replica)
-            rising: list[int] = [0]
-            for bound in bounds:
-                if type(bound) is not int or not rising[-1] < bound <= SEQUENCE_MAX + 1:
-                    raise InvalidInput(f"{bound!r} is no rising bound", where="causal context")
-                rising.append(bound)
-            context._bounds[last] = rising[1:]
+            bounds: list[int] = []
+            at = 0
+            for step in steps:
+                if type(step) is not int or not 0 < step <= SEQUENCE_MAX + 1 - at:
+                    raise InvalidInput(f"{step!r} is no length", where="causal context")
+                at += step
+                bounds.append(at)
+            context._bounds[last] = bounds
         return context
 
     def _with(self, other: CausalContext, keep: Callable[[int, int], int]) -> CausalContext:

@@ -50,8 +50,8 @@ class Lattice(Protocol):
     def part(self, low: bytes, high: bytes | None) -> Self:
         """The share of the key range from ``low`` up to but without ``high`` (None: no end)."""
 
-    def seal(self) -> bytes:
-        """Bytes to be hashed beside the atoms: what is known of atoms that are not alive."""
+    def seal(self, low: bytes = b"", high: bytes | None = None) -> bytes:
+        """Bytes to be hashed beside a range's atoms: what is known of atoms that are gone."""
 
     def to_wire(self) -> list[object]:
         """What msgpack can pack; equal states give equal results."""

@@ -13,6 +13,7 @@ import msgpack
 
 from mcpcore.crdt.causal import Causal
 from mcpcore.crdt.cells import Cells
+from mcpcore.crdt.codec import lattice_code, read_lattice
 from mcpcore.crdt.context import CausalContext, wire_list
 from mcpcore.crdt.repair import Span
 from mcpcore.crdt.values import parse
@@ -74,7 +75,14 @@ def encode_message(message: Message) -> bytes:
     """A message as bytes."""
     match message:
         case Delta(session, first, last, state):
-            body: list[object] = ["delta", session, first, last, _lattice(state), state.to_wire()]
+            body: list[object] = [
+                "delta",
+                session,
+                first,
+                last,
+                lattice_code(state),
+                state.to_wire(),
+            ]
         case Ack(session, first, last):
             body = ["ack", session, first, last]
         case Digest(context, whole, answer):
@@ -82,7 +90,7 @@ def encode_message(message: Message) -> bytes:
         case Probe(spans):
             body = ["probe", [span.to_wire() for span in spans]]
         case Part(low, high, answer, state):
-            body = ["part", low, high, answer, _lattice(state), state.to_wire()]
+            body = ["part", low, high, answer, lattice_code(state), state.to_wire()]
     return bytes(msgpack.packb([FORMAT, *body]))
 
 
@@ -101,7 +109,7 @@ def decode_message(data: bytes, *, size_bytes_max: int) -> Message:
         )
     match name, fields:
         case "delta", [int(session), int(first), int(last), lattice, wire] if 0 < first <= last:
-            return Delta(session, first, last, _state(lattice, wire))
+            return Delta(session, first, last, read_lattice(lattice, wire))
         case "ack", [int(session), int(first), int(last)]:
             return Ack(session, first, last)
         case "digest", [context, whole, bool(answer)]:
@@ -109,19 +117,7 @@ def decode_message(data: bytes, *, size_bytes_max: int) -> Message:
         case "probe", [(list() | tuple()) as spans] if len(spans) <= SPANS_MAX:
             return Probe(tuple(Span.from_wire(span) for span in spans))
         case "part", [bytes(low), (bytes() | None) as high, bool(answer), lattice, wire]:
-            return Part(low, high, answer, _state(lattice, wire))
+            return Part(low, high, answer, read_lattice(lattice, wire))
     raise InvalidInput(
         f"no message of ours begins {str(name)[:20]!r} and goes on so", where="message"
     )
-
-
-def _lattice(state: Cells | Causal) -> str:
-    return "cells" if isinstance(state, Cells) else "causal"
-
-
-def _state(name: object, wire: object) -> Cells | Causal:
-    if name == "cells":
-        return Cells.from_wire(wire)
-    if name == "causal":
-        return Causal.from_wire(wire)
-    raise InvalidInput(f"there is no lattice {name!r}", where="message")

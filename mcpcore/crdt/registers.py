@@ -24,7 +24,7 @@ class MVRegister(CausalView):
     """A register that shows every value of concurrent writes."""
 
     __slots__ = ()
-    TAG = "mv-register"
+    TAG = "mv"
 
     def set(self, replica: str, value: Value) -> Causal:
         """Write a value over all that are seen here. Returns the delta."""
@@ -63,7 +63,7 @@ class LWWRegister(CausalView):
     """
 
     __slots__ = ()
-    TAG = "lww-register"
+    TAG = "lww"
 
     def set(self, replica: str, value: Value, at: Reading | Timestamp) -> Causal:
         """Write a value at a time of the hybrid clock. Returns the delta."""
@@ -140,7 +140,7 @@ class MinScalar(_Scalar):
     """A bound that joins to the least: a rate limit, a time to live."""
 
     __slots__ = ()
-    TAG = "min-scalar"
+    TAG = "min"
 
     def _tightest(self, a: int | float, b: int | float) -> int | float:
         return min(a, b)
@@ -150,7 +150,7 @@ class MaxScalar(_Scalar):
     """A bound that joins to the greatest: a least version, a least key length."""
 
     __slots__ = ()
-    TAG = "max-scalar"
+    TAG = "max"
 
     def _tightest(self, a: int | float, b: int | float) -> int | float:
         return max(a, b)
@@ -160,7 +160,7 @@ class EWFlag(CausalView):
     """A flag, off at first, in which enabling wins over concurrent disabling."""
 
     __slots__ = ()
-    TAG = "ew-flag"
+    TAG = "ew"
 
     def enable(self, replica: str) -> Causal:
         """Switch on. Returns the delta."""
@@ -179,7 +179,7 @@ class DWFlag(CausalView):
     """A flag, off at first, in which disabling wins over concurrent enabling."""
 
     __slots__ = ()
-    TAG = "dw-flag"
+    TAG = "dw"
 
     def enable(self, replica: str) -> Causal:
         """Switch on. Returns the delta."""

@@ -33,7 +33,7 @@ class Counter(CausalView):
     """A count that rises, falls and resets; concurrent increments survive a reset exactly."""
 
     __slots__ = ()
-    TAG = "counter"
+    TAG = "count"
 
     def add(self, replica: str, amount: int) -> Causal:
         """Count ``amount`` (of either sign) as ``replica``. Returns the delta."""

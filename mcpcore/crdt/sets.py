@@ -116,7 +116,7 @@ class AWSet(_CausalSet):
     """A set in which an addition wins over a concurrent removal. A removal leaves nothing."""
 
     __slots__ = ()
-    TAG = "aw-set"
+    TAG = "aw"
 
     def remove(self, replica: str, element: Value) -> Causal:
         """Remove the additions seen here. Returns the delta; the bottom if there were none."""
@@ -130,7 +130,7 @@ class RWSet(_CausalSet):
     """
 
     __slots__ = ()
-    TAG = "rw-set"
+    TAG = "rw"
 
     def remove(self, replica: str, element: Value) -> Causal:
         """Remove an element, and with it every addition that has not seen this removal."""

@@ -209,10 +209,24 @@ def test_every_window_stays_under_the_budget_while_a_large_state_is_transferred(
     network.run(8_000, step_ms=20)
     assert network.converged()
     sends = [(s.at_ns, len(s.data)) for s in network.log if s.source == "a"]
-    assert sum(size for _, size in sends) > 100_000
+    whole = len(encode(network.views["a"].state))
+    assert 100_000 < sum(size for _, size in sends) < 1.3 * whole, "and nothing is sent twice"
     for begin, _ in sends:
         window = sum(n for at, n in sends if begin <= at < begin + budget.window_ns)
         assert window <= budget.window_bytes
+
+
+def test_a_change_does_not_wait_behind_a_long_repair():
+    limits = Limits(message_bytes=4_000, budget=Budget(bytes_per_s=40_000))
+    network = Network(AWSet, "ab", limits=limits)
+    for i in range(4000):
+        network.views["a"].add("a/1", f"element-{i:06d}")
+    network.run(500)
+    assert 0 < len(network.views["b"]) < 3000, "the repair is under way"
+    network.change("a", "add", "a/1", "urgent")
+    network.run(700)
+    assert "urgent" in network.views["b"]
+    assert len(network.views["b"]) < 3000
 
 
 @settings(deadline=None, max_examples=60)

@@ -43,7 +43,7 @@ def test_hostile_bytes_give_a_sound_state_or_invalid_input(data):
 
 
 def causal(context: object, entries: object) -> bytes:
-    return msgpack.packb([1, "causal", [context, entries]])
+    return msgpack.packb([1, 1, [context, entries]])
 
 
 @pytest.mark.parametrize(
@@ -54,28 +54,28 @@ def causal(context: object, entries: object) -> bytes:
         b"\x93\x01",
         example() + b"\x00",
         b"\x91" * 5000,
-        msgpack.packb([2, "cells", []]),
-        msgpack.packb([1, "queue", []]),
-        msgpack.packb([1, "cells", [], 0]),
-        msgpack.packb([1, "cells", [b"\xa1x"]]),
-        msgpack.packb([1, "cells", [b"\xa1x", 0]]),
-        msgpack.packb([1, "cells", [b"\xa1x", -1]]),
-        msgpack.packb([1, "cells", [b"\xa1x", 1 << 63]]),
-        msgpack.packb([1, "cells", [b"\xa1y", 1, b"\xa1x", 1]]),
-        msgpack.packb([1, "cells", [b"\xc1", 1]]),
-        msgpack.packb([1, "cells", ["x", 1]]),
+        msgpack.packb([2, 0, []]),
+        msgpack.packb([1, 2, []]),
+        msgpack.packb([1, 0, [], 0]),
+        msgpack.packb([1, 0, [b"\xa1x"]]),
+        msgpack.packb([1, 0, [b"\xa1x", 0]]),
+        msgpack.packb([1, 0, [b"\xa1x", -1]]),
+        msgpack.packb([1, 0, [b"\xa1x", 1 << 63]]),
+        msgpack.packb([1, 0, [b"\xa1y", 1, b"\xa1x", 1]]),
+        msgpack.packb([1, 0, [b"\xc1", 1]]),
+        msgpack.packb([1, 0, ["x", 1]]),
         msgpack.packb(msgpack.ExtType(5, b"x")),
-        causal([["a", 1, 2]], [[0, 2, 0, b""]]),
-        causal([["a", 1, 2]], [[1, 1, 0, b""]]),
-        causal([["a", 1, 2]], [[0, 1, 9, b""]]),
-        causal([["a", 1, 2]], [[0, 1, 0, b"x"]]),
-        causal([["a", 1, 2]], [[0, 1, 2, b"\xc1"]]),
-        causal([["a", 1, 2]], [[0, 1, 3, b"\x01"]]),
-        causal([["a", 1, 2]], [[0, 1, 4, b"\x92\x01\xa1x"]]),
-        causal([["a", 1, 2]], [[0, 1, 5, b"\x91\x01"]]),
-        causal([["a", 1, 2]], [[0, 1, 0, b"", "text"]]),
-        causal([["a", 1, 2]], [[0, 1, 0, b"", *([b"\x01"] * 65)]]),
-        causal([["a", 1, 3]], [[0, 2, 0, b""], [0, 1, 0, b""]]),
+        causal([["a", 1, 1]], [[0, 2, 0, b""]]),
+        causal([["a", 1, 1]], [[1, 1, 0, b""]]),
+        causal([["a", 1, 1]], [[0, 1, 9, b""]]),
+        causal([["a", 1, 1]], [[0, 1, 0, b"x"]]),
+        causal([["a", 1, 1]], [[0, 1, 2, b"\xc1"]]),
+        causal([["a", 1, 1]], [[0, 1, 3, b"\x01"]]),
+        causal([["a", 1, 1]], [[0, 1, 4, b"\x92\x01\xa1x"]]),
+        causal([["a", 1, 1]], [[0, 1, 5, b"\x91\x01"]]),
+        causal([["a", 1, 1]], [[0, 1, 0, b"", "text"]]),
+        causal([["a", 1, 1]], [[0, 1, 0, b"", *([b"\x01"] * 65)]]),
+        causal([["a", 1, 2]], [[0, 2, 0, b""], [0, 1, 0, b""]]),
     ],
 )
 def test_bytes_that_no_replica_writes_are_refused(data):

@@ -216,7 +216,7 @@ def test_a_key_of_two_types_at_once_keeps_both_and_removing_it_removes_both():
     a.at("k", MVRegister).set("a/1", 1)
     b.at("k", AWSet).add("b/1", 2)
     a.join(b)
-    assert a.kinds("k") == ["aw-set", "mv-register"]
+    assert a.kinds("k") == ["aw", "mv"]
     assert a.keys() == ["k"]
     a.remove("a/1", "k")
     assert a.keys() == []
