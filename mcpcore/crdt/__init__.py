@@ -1,5 +1,7 @@
 """Replicated data types that converge: counters, registers, sets, flags, maps, anti-entropy."""
 
+from mcpcore.crdt.anti_entropy import AntiEntropy, Limits, Send
+from mcpcore.crdt.budget import Budget
 from mcpcore.crdt.causal import Causal, Entry, Path
 from mcpcore.crdt.cells import Cells
 from mcpcore.crdt.codec import decode, encode
@@ -23,7 +25,9 @@ from mcpcore.crdt.values import Value
 
 __all__ = [
     "AWSet",
+    "AntiEntropy",
     "BoundedCounter",
+    "Budget",
     "Causal",
     "CausalContext",
     "Cells",
@@ -37,6 +41,7 @@ __all__ = [
     "GSet",
     "LWWRegister",
     "Lattice",
+    "Limits",
     "MVRegister",
     "Map",
     "MaxScalar",
@@ -44,6 +49,7 @@ __all__ = [
     "PNCounter",
     "Path",
     "RWSet",
+    "Send",
     "TwoPSet",
     "Value",
     "Write",

@@ -188,6 +188,8 @@ class AntiEntropy:
     def _keep(self, delta: State, origin: str) -> None:
         if not delta.is_bottom():
             self._surveyed = None
+            if not self._peers:
+                return  # nobody to send to; whoever joins later begins with a digest
             for piece in delta.split(self.limits.message_bytes):
                 size = len(encode_message(Delta(self.session, 1, 1, piece)))
                 self._buffer.add(piece, origin, size)

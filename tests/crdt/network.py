@@ -61,6 +61,19 @@ class Network:
     def id(name: str) -> str:
         return f"{name}/1"
 
+    def restart_empty(self, name: str, kind: type, life: int) -> None:
+        """The member loses its memory and comes back as another incarnation."""
+        peers, limits = self.engines[name].peers, self.engines[name].limits
+        self.views[name] = kind()
+        self.engines[name] = AntiEntropy(
+            f"{name}/{life}",
+            self.views[name].state,
+            peers=peers,
+            session=life,
+            now_ns=self.now_ns,
+            limits=limits,
+        )
+
     def change(self, name: str, method: str, *args: Any) -> None:
         view = self.views[name]
         self.engines[name].changed(getattr(view, method)(*args))

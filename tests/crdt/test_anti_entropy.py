@@ -75,6 +75,72 @@ def test_a_change_costs_its_delta_and_not_the_state():
     assert network.bytes_sent(since=mark) < 100 < len(encode(network.views["a"].state)) / 10
 
 
+def test_what_removals_left_behind_vanishes_everywhere_once_every_member_has_told():
+    limits = Limits(digest_every_ns=NS_PER_S)
+    network = Network(RWSet, "abc", limits=limits)
+    for i in range(6):
+        network.change("abc"[i % 3], "add", network.id("abc"[i % 3]), i)
+        network.run(200)
+        network.change("a", "remove", "a/1", i)
+    network.cut = {frozenset("ac"), frozenset("bc")}
+    network.change("a", "remove", "a/1", "unknown to c")
+    network.run(3_000, step_ms=50)
+    network.engines["a"].collect()
+    assert network.views["a"].state.entries, "c has not told, so something stays"
+    network.cut = set()
+    network.run(6_000, step_ms=50)
+    assert network.engines["a"].collect() > 0
+    network.run(4_000, step_ms=50)
+    assert network.converged()
+    for view in network.views.values():
+        assert view.state.entries == {}
+        assert len(view) == 0
+
+
+def campaign(seed: int, steps: int) -> None:
+    """Losses, repeats, cuts and a member that loses its memory; in the end all are equal."""
+    dice = Random(seed)
+    kind = dice.choice([GSet, AWSet, RWSet])
+    limits = Limits(digest_every_ns=NS_PER_S, buffer_bytes_max=dice.choice([300, 1 << 20]))
+    network = Network(kind, "abcd", limits=limits, seed=seed, loss=0.2, twice=0.1)
+    lives = dict.fromkeys("abcd", 1)
+    for _ in range(steps):
+        name = dice.choice("abcd")
+        match dice.randint(0, 9):
+            case 0:
+                network.cut = {frozenset(dice.sample("abcd", 2)) for _ in range(3)}
+            case 1:
+                network.cut = set()
+            case 2 if dice.random() < 0.3:
+                lives[name] += 1
+                network.restart_empty(name, kind, lives[name])
+            case 3:
+                network.engines[name].collect()
+            case _ if kind is GSet:
+                network.change(name, "add", dice.randint(0, 30))
+            case _:
+                replica = f"{name}/{lives[name]}"
+                network.change(name, dice.choice(["add", "remove"]), replica, dice.randint(0, 9))
+        network.run(dice.choice([10, 50, 300]), step_ms=10)
+    network.cut, network.loss = set(), 0.0
+    network.run(15_000, step_ms=100)
+    assert network.converged(), f"seed {seed}"
+    for engine in network.engines.values():
+        engine.state.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_replicas_converge_after_cuts_losses_and_a_member_without_memory(seed):
+    campaign(seed, 40)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(0, 400, 20))
+def test_replicas_converge_in_a_long_campaign(first):
+    for seed in range(first, first + 20):
+        campaign(seed, 120)
+
+
 # --- BP and RR ----------------------------------------------------------------------------------
 
 
