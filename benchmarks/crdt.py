@@ -29,8 +29,8 @@ from mcpcore.crdt import (
 )
 from mcpcore.crdt.mesh import Algorithm, grow_map, grow_set, run_mesh
 
-OPS = 2_000
-ROUNDS = 7
+OPS = 1_000
+ROUNDS = 25
 Round = Callable[[], Iterator[int]]
 """Does OPS operations; yields the bytes of each operation's delta."""
 

@@ -308,7 +308,7 @@ class Causal:
         payload, *path]``, by rising dots.
         """
         context = self.context.to_wire()
-        rows = {row[0]: i for i, row in enumerate(context)}  # type: ignore[index]
+        rows = {replica: i for i, replica in enumerate(self.context.replicas())}
         entries = [
             [rows[dot[0]], dot[1], entry.kind, entry.payload, *entry.path]
             for dot, entry in sorted(self.entries.items())
@@ -324,7 +324,7 @@ class Causal:
         """
         context_wire, rows = wire_list(wire, "causal state", length=2)
         context = CausalContext.from_wire(context_wire)
-        replicas = [str(row[0]) for row in context.to_wire()]  # type: ignore[index]
+        replicas = context.replicas()
         entries: dict[Dot, Entry] = {}
         last: Dot = ("", 0)
         for row in wire_list(rows, "entries"):

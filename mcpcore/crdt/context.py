@@ -184,6 +184,10 @@ class CausalContext:
         """Whether every dot of ``other`` is here."""
         return not other.minus(self)
 
+    def replicas(self) -> list[str]:
+        """Every replica that an event was seen of, sorted."""
+        return sorted(self._bounds)
+
     def runs(self) -> Iterator[tuple[str, int, int]]:
         """All runs as (replica, low, high without), sorted."""
         for replica in sorted(self._bounds):

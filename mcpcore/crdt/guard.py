@@ -72,7 +72,7 @@ def inspect(
 def _inspect_events(
     peer: str, delta: Causal, ours: Causal, replica: str, events_ahead_max: int
 ) -> None:
-    for other in {replica for replica, _, _ in delta.context.runs()}:
+    for other in delta.context.replicas():
         known, claimed = ours.context.latest(other), delta.context.latest(other)
         if other == replica and claimed > known:
             raise ReplicaIdReused(
