@@ -48,7 +48,7 @@ mutants: $(VENV)/.installed-test ## break the Raft core on purpose, and see that
 	$(BIN)/python -m tests.raft.mutants
 
 soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
-	$(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

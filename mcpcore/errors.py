@@ -574,6 +574,42 @@ class NotReady(CoordinationError):
         )
 
 
+# --- Replicated data ----------------------------------------------------------------------------
+
+
+class RightsExhausted(Rejected):
+    """A bounded counter's replica does not hold the rights to spend or give that much.
+
+    Nothing changed. Ask a replica that holds more to transfer some, then try again.
+    """
+
+    def __init__(self, replica: str, *, wanted: int, held: int) -> None:
+        self.replica = replica
+        self.wanted = wanted
+        self.held = held
+        super().__init__(
+            f"{replica} holds rights for {held}, not for {wanted}; ask another replica for some"
+        )
+
+
+class DeltaRefused(Rejected):
+    """A peer's delta was not joined, and the state is as it was.
+
+    Args:
+        peer: who sent it.
+        why: which rule it broke.
+    """
+
+    def __init__(self, peer: str, why: str) -> None:
+        self.peer = peer
+        self.why = why
+        super().__init__(f"delta from {peer} refused: {why}")
+
+
+class ReplicaIdReused(DeltaRefused):
+    """Two lives share one replica id; take a new incarnation before changing anything more."""
+
+
 def _rebuild(
     kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
 ) -> CoordinationError:
