@@ -53,7 +53,7 @@ class Cluster:
             [f"127.0.0.1:{port}" for port in range(1, len(scripts) + 1)],
             cluster="test",
             security=SECURITY,
-            timeout_s=0.5,
+            timeout_s=2.0,
             attempt_s=0.05,
             rng=random.Random(1),
         )
