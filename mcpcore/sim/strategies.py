@@ -1,4 +1,4 @@
-"""Hypothesis strategies for faults, schedules, links and topologies.
+"""Hypothesis strategies for faults, schedules, workloads, links and topologies.
 
 This module exists so that a property test draws *what goes wrong* as data that shrinks: fewer
 faults first, then fewer hosts, shorter, at rounder times, until the script that is left can be read
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -105,6 +105,48 @@ def _several(
     # "No fault" is the simplest fault: Hypothesis makes an element trivial far more readily than it
     # deletes one that took seven choices.
     return st.lists(st.none() | one, max_size=faults_max)
+
+
+class Ask(NamedTuple):
+    """One request of one client, for a test to carry out."""
+
+    at_s: float
+    """When, in virtual seconds from the beginning."""
+    client: str
+    function: str
+    key: str
+
+
+@st.composite
+def workloads(
+    draw: DrawFn,
+    clients: Sequence[str],
+    functions: Sequence[str],
+    keys: Sequence[str],
+    *,
+    duration_s: float,
+    asks_max: int = 40,
+) -> tuple[Ask, ...]:
+    """What clients ask, in order of time; shrinks to fewer requests, clients, kinds and keys.
+
+    Whole functions are switched off in many examples, as kinds of fault are.
+
+    Raises:
+        InvalidInput: no clients, no functions, or no keys.
+    """
+    if not clients or not functions or not keys:
+        raise InvalidInput("nothing to draw from", where="workloads")
+    tenths = st.integers(0, max(0, int(duration_s * 10) - 1))
+    one = st.builds(
+        Ask,
+        tenths.map(lambda tenth: tenth / 10),
+        st.sampled_from(list(clients)),
+        st.sampled_from(list(functions)),
+        st.sampled_from(list(keys)),
+    )
+    drawn = draw(st.lists(one, max_size=asks_max))
+    off = {name: draw(st.booleans()) for name in dict.fromkeys(ask.function for ask in drawn)}
+    return tuple(sorted(ask for ask in drawn if not off[ask.function]))
 
 
 def links() -> SearchStrategy[Link]:
