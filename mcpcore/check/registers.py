@@ -23,6 +23,11 @@ def _pair(model: Model, op: Operation) -> tuple[Hashable, Hashable]:
     return freeze(op.value[0]), freeze(op.value[1])
 
 
+def _compared_unequal(op: Operation) -> bool:
+    """Whether a comparison is known to have failed; what an unknown one returned means nothing."""
+    return op.outcome is Outcome.FAIL or (op.outcome is Outcome.OK and op.result is False)
+
+
 class Register(Model):
     """A value that ``write`` sets and ``read`` returns.
 
@@ -72,7 +77,7 @@ class Register(Model):
     def signature(self, op: Operation) -> Hashable:
         """Reads differ by what they saw, everything else by what it was asked to do."""
         if op.function == "cas":
-            return ("cas", freeze(op.value), op.outcome, op.result is False)
+            return ("cas", freeze(op.value), op.outcome, _compared_unequal(op))
         if self.reads_only(op):
             return ("read", freeze(op.result), op.outcome)
         return (op.function, freeze(op.value))
@@ -123,7 +128,7 @@ class CasRegister(Register):
         if op.function != "cas":
             return super().step(state, op)
         old, new = _pair(self, op)
-        if op.outcome is Outcome.FAIL or op.result is False:
+        if _compared_unequal(op):
             return ILLEGAL if state == old else state
         if state == old:
             return new
@@ -131,8 +136,7 @@ class CasRegister(Register):
 
     def reads_only(self, op: Operation) -> bool:
         """A read, or a comparison that failed: it only says what the value was not."""
-        failed = op.outcome is Outcome.FAIL or op.result is False
-        return super().reads_only(op) or (op.function == "cas" and failed)
+        return super().reads_only(op) or (op.function == "cas" and _compared_unequal(op))
 
     def reachable(self, state: Any, read: Operation) -> bool:
         """Almost any write makes a comparison fail."""
@@ -143,7 +147,7 @@ class CasRegister(Register):
         if op.function != "cas":
             return super().tell(op)
         old, new = _pair(self, op)
-        ended = Outcome.FAIL if op.result is False else op.outcome
+        ended = Outcome.FAIL if _compared_unequal(op) else op.outcome
         return f"cas({show(old)} to {show(new)}) -> {ended}"
 
     def why(self, state: Any, op: Operation) -> str:

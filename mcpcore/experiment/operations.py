@@ -9,16 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mcpcore.check import Outcome
 
-class Outcome(StrEnum):
-    """What is known about an operation in the end."""
-
-    OK = "ok"
-    """It took effect between its call and its return."""
-    FAIL = "fail"
-    """It did not take effect, and never will."""
-    UNKNOWN = "unknown"
-    """It may have taken effect at any time after its call, may still do so, or never."""
+__all__ = ["Kind", "Operation", "Outcome", "Replica", "Stored"]
 
 
 class Kind(StrEnum):

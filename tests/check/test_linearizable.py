@@ -384,3 +384,10 @@ def test_a_long_history_is_judged_in_the_time_it_takes_to_read_it() -> None:
     started = time.monotonic()
     assert check_linearizable(history, CasRegister()).ok
     assert time.monotonic() - started < 10
+
+
+def test_what_an_unknown_compare_and_set_seems_to_have_returned_means_nothing() -> None:
+    """Only its call is known: a recorder that fills in False has not seen it fail."""
+    lost = Operation(0, "lost", "cas", [None, "1"], False, Outcome.UNKNOWN, 0, None)
+    seen = Operation(1, "reader", "read", None, "1", Outcome.OK, 1, 2)
+    assert check_linearizable(History([lost, seen]), CasRegister()).verdict is Verdict.OK

@@ -4,7 +4,8 @@ python -m tests.experiment.kill_campaign --kills 200 [--seed 1] [--keep DIRECTOR
 
 Three processes, durable logs, mutual TLS, about 200 operations a second. One node or two at once
 get SIGKILL, some again while they start. Afterwards every acknowledged write must stand on every
-replica, unchanged, once and in order. Exit status 0 only then.
+replica, unchanged, once and in order, and what clients saw must be linearizable, by search and by
+the order of the log. Exit status 0 only then.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mcpcore.check import Budget, Judgement, check_by_log, check_linearizable
+from mcpcore.check.models import KeyValue
+from mcpcore.experiment.history import as_history
 from mcpcore.experiment.operations import Operation
 from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster
 from mcpcore.experiment.pulse import Pulse
@@ -39,11 +44,17 @@ class Report:
     """What a campaign did and found."""
 
     verdict: Verdict
+    judgements: list[Judgement]
     operations: list[Operation]
     kills: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     longest_silence_s: float = 0.0
     took_s: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every promise was kept, by our own rules and by the judges of histories."""
+        return self.verdict.holds and all(judged.ok for judged in self.judgements)
 
     def lines(self) -> list[str]:
         verdict = self.verdict
@@ -53,6 +64,9 @@ class Report:
             f"{verdict.writes_acknowledged} writes acknowledged, {verdict.writes_unknown} unknown, "
             f"{verdict.writes_failed} failed; {verdict.reads} linearizable reads",
             f"longest time without an acknowledged write: {self.longest_silence_s:.1f} s",
+        ]
+        lines += [
+            f"{judged.judge}: {judged.verdict}, {judged.summary}" for judged in self.judgements
         ]
         for rule in verdict.rules:
             lines.append(f"{'BROKEN' if rule.broken else 'kept  '}  {rule.name}: {rule.broken}")
@@ -138,8 +152,11 @@ async def campaign(directory: Path, *, kills: int, seed: int, say: Say) -> Repor
         for client in clients.values():
             await client.close()
         replicas = await settled_replicas(cluster)
+    history = as_history(operations)
+    budget = Budget(time_ns=60 * 10**9, monotonic_ns=time.monotonic_ns)
     return Report(
         judge(operations, replicas),
+        [check_linearizable(history, KeyValue(), budget), check_by_log(history, KeyValue())],
         operations,
         killer.kills,
         killer.restarts,
@@ -164,7 +181,7 @@ def main() -> int:
         report = asyncio.run(campaign(directory, kills=given.kills, seed=given.seed, say=say))
     for line in report.lines():
         say(line)
-    return 0 if report.verdict.holds else 1
+    return 0 if report.holds else 1
 
 
 if __name__ == "__main__":
