@@ -164,7 +164,7 @@ def test_a_client_that_answers_in_a_nodes_place_is_refused():
     [
         "mcpcore://north/node",
         "mcpcore://north/node/a/b",
-        "mcpcore://north/root/a",
+        "mcpcore://north/boss/a",
         "mcpcore:///node/a",
         "mcpcore://north/node/..",
         "mcpcore://north/node/a?b",
