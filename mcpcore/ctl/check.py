@@ -27,7 +27,7 @@ from mcpcore.check.page import render_page
 from mcpcore.check.report import as_data, as_text
 from mcpcore.check.txn.levels import LEVELS
 from mcpcore.check.verdict import Judgement, Verdict
-from mcpcore.errors import CoordinationError
+from mcpcore.errors import CoordinationError, InvalidInput
 
 UNUSABLE = 3
 """The exit status when there is nothing to judge."""
@@ -82,6 +82,12 @@ def check(
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         told = detect(text) if notation == "auto" else notation
         history = read_history(text, told, keyed=keyed)
+        if not len(history):  # "ok" about nothing would be believed
+            raise InvalidInput(
+                f"holds no operation in the notation {told}",
+                where=str(file),
+                remedy=f"Name another file, or another of --format {', '.join(FORMATS)}",
+            )
         options = _options(semantics, told, history, level, within_ms)
         budget = Budget(
             time_ns=max(int(time_s * 1e9), 1),

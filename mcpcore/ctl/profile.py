@@ -81,13 +81,11 @@ def find_profile(options: ClusterOptions, *, administers: bool = False) -> Profi
     if not endpoints:
         raise InvalidInput(
             "no node to ask",
-            where="mcpctl",
             remedy="Give --endpoints HOST:PORT,... or --config CLIENT.TOML (or set MCPCTL_CONFIG)",
         )
     if security is None:
         raise InvalidInput(
             "neither certificates nor plaintext are given",
-            where="mcpctl",
             remedy="Give --certs DIR, or --ca, --cert and --key, or --plaintext on loopback",
         )
     identity = security.identity
@@ -98,13 +96,11 @@ def find_profile(options: ClusterOptions, *, administers: bool = False) -> Profi
         if identity.cluster != cluster:
             raise InvalidInput(
                 f"our certificate is of cluster {identity.cluster!r}, and {cluster!r} is asked for",
-                where="mcpctl",
                 remedy=f"Use a certificate of {cluster!r}, or name the cluster it is for",
             )
     if not cluster:
         raise InvalidInput(
             "the cluster is not named",
-            where="mcpctl",
             remedy="Give --cluster NAME: without TLS nothing else says it",
         )
     for address in endpoints:
@@ -152,7 +148,6 @@ def _given_security(options: ClusterOptions, administers: bool) -> Security | No
     if sum(ways) > 1:
         raise InvalidInput(
             "more than one of --certs, --ca/--cert/--key and --plaintext are given",
-            where="mcpctl",
             remedy="Choose one (MCPCTL_CERTS counts as --certs)",
         )
     if options.user and not options.certs:
@@ -168,7 +163,6 @@ def _given_security(options: ClusterOptions, administers: bool) -> Security | No
     if missing:
         raise InvalidInput(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            where="mcpctl",
             remedy="TLS needs all of --ca, --cert and --key; --certs DIR finds them by itself",
         )
     return Tls(options.ca, options.cert, options.key)

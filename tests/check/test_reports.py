@@ -184,3 +184,11 @@ def test_one_run_prints_the_same_under_another_hash_seed(tmp_path: Path) -> None
     assert len(outputs) == 1
     assert b'"verdict": "violated"' in outputs.pop()
     assert not check_linearizable(broken, KeyValue()).ok
+
+
+def test_a_file_without_a_single_operation_is_unusable_and_not_ok(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("alice:x:7:7:Alice:/home/alice:/bin/sh\n")
+    told = CliRunner().invoke(app, [str(file), "-m", "register"])
+    assert told.exit_code == 3
+    assert "holds no operation" in told.output
