@@ -305,17 +305,17 @@ def refusals(town: Town, strangers: str) -> dict[str, tuple[list[str], int, str]
     edge = f"{certs}/node-edge"
     return {
         "nobody listens there": (
-            ["get", "x", "-e", nowhere, "--certs", certs, "--timeout", "0.5"],
+            ["get", "x", "-e", nowhere, "--certs", certs, "--timeout", "2"],
             3,
             "127.0.0.1:9 cannot be reached: connection refused",
         ),
         "another authority": (
-            ["get", "x", "-e", town.endpoints, "--certs", strangers, "--timeout", "0.7"],
+            ["get", "x", "-e", town.endpoints, "--certs", strangers, "--timeout", "4"],
             3,
             "of another authority",
         ),
         "no TLS where TLS is spoken": (
-            ["get", "x", "-e", town.endpoints, "--plaintext", "--cluster", "demo", "--timeout=0.7"],
+            ["get", "x", "-e", town.endpoints, "--plaintext", "--cluster", "demo", "--timeout=2"],
             3,
             "cannot be reached",
         ),
@@ -331,7 +331,7 @@ def refusals(town: Town, strangers: str) -> dict[str, tuple[list[str], int, str]
             "our certificate is of cluster 'demo', and 'prod' is asked for",
         ),
         "an unknown group": (
-            ["get", "x", "-c", str(town.client), "--group", "nope", "--timeout", "0.7"],
+            ["get", "x", "-c", str(town.client), "--group", "nope", "--timeout", "4"],
             2,
             "no group 'nope' on",
         ),

@@ -30,6 +30,7 @@ from mcpcore.errors import (
     Unreachable,
     WatchOverrun,
 )
+from mcpcore.node.client.attempts import Attempts
 from mcpcore.node.client.client import Client
 from mcpcore.node.client.event_buffer import EventBuffer
 from mcpcore.node.client.sequences import WINDOW
@@ -354,3 +355,12 @@ def test_events_come_out_in_order_until_the_first_that_had_no_room(steps: list[A
                 assert await buffer.get() is None
 
     asyncio.run(law())
+
+
+def test_what_an_earlier_attempt_was_told_is_not_hidden_by_a_last_one_without_an_answer() -> None:
+    attempts = Attempts(idempotent=True)
+    attempts.note(TimeoutError(), sent=True)
+    assert "no answer in time" in str(attempts.give_up("main", "time ran out"))
+    attempts.note(Unreachable("a:1", "its certificate is of another authority"), sent=False)
+    attempts.note(TimeoutError(), sent=True)
+    assert "of another authority" in str(attempts.give_up("main", "time ran out"))

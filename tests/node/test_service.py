@@ -157,7 +157,7 @@ async def test_an_answer_longer_than_a_frame_is_refused_and_not_kept_back(tmp_pa
 async def test_a_result_longer_than_a_frame_says_that_the_command_was_applied(
     tmp_path: Path,
 ) -> None:
-    async with single(tmp_path) as cluster, cluster.client(timeout_s=0.5) as client:
+    async with single(tmp_path) as cluster, cluster.client(timeout_s=2.0) as client:
         with pytest.raises(OutcomeUnknown, match="was applied at index"):
             await client.propose(b"30000")
         machine = cluster.group("a").state.machine

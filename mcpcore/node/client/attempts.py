@@ -26,11 +26,12 @@ class Attempts:
         idempotent: doing it twice is the same as doing it once, or not at all (a read).
     """
 
-    __slots__ = ("_idempotent", "_last", "_refused", "uncertain")
+    __slots__ = ("_idempotent", "_last", "_refused", "_told", "uncertain")
 
     def __init__(self, *, idempotent: bool = False) -> None:
         self._idempotent = idempotent
         self._last = "no attempt was made"
+        self._told = False
         self._refused: set[object] = set()
         self.uncertain = False
         """Whether a copy has left whose fate is not known."""
@@ -42,7 +43,12 @@ class Attempts:
             sent: it may have had an effect nevertheless.
         """
         self.uncertain = self.uncertain or sent
-        self._last = str(error) or "no answer in time"
+        # The last attempt is often cut short by the end of the time; what an earlier one was told
+        # says more than that.
+        told = str(error)
+        if told or not self._told:
+            self._last = told or "no answer in time"
+        self._told = self._told or bool(told)
 
     def refused(self, node: object, error: HandshakeRefused | UnknownGroup) -> int:
         """A node will have nothing to do with it; returns how many nodes have said so for good."""
