@@ -209,6 +209,11 @@ class Scenario:
             return self.local
         return self.links.get((a, b)) or self.links.get((b, a)) or LOCAL
 
+    @property
+    def client_timeout_s(self) -> float:
+        """How long a client goes on with one operation: a few elections may pass meanwhile."""
+        return max(6.0, 3 * self.groups.election_timeout_s)
+
     def unlinked(self) -> tuple[tuple[str, str], ...]:
         """Pairs of regions of which nothing is said, so that they are as near as neighbours."""
         names = [region.name for region in self.regions]

@@ -16,10 +16,10 @@ from typing import Any, Final
 from mcpcore import __version__
 from mcpcore.errors import CoordinationError, PropertyViolated, SimulationStuck, StorageFailed
 from mcpcore.experiment.convergence import is_converged
+from mcpcore.experiment.crew import Crew
 from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run
 from mcpcore.experiment.sampling import sample
 from mcpcore.experiment.scenario import Scenario
-from mcpcore.experiment.workloads import KINDS, Lane, Running, Store
 from mcpcore.node.client.client import Client
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
@@ -27,7 +27,7 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.security import Plaintext
 from mcpcore.raft.invariants import FigureThree, SafetyViolation
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.sim import Host, World
+from mcpcore.sim import World
 from mcpcore.sim.faults import Injected
 from mcpcore.sim.schedule import Fault
 
@@ -65,9 +65,7 @@ class _Simulation:
         self.nodes: dict[str, Node] = {}
         self.samples: list[NodeSample] = []
         self.latest: dict[str, NodeSample] = {}
-        self.workloads: list[Running] = []
         self.records: list[tuple[Injected, Fault, float, list[float]]] = []
-        self.open_lanes = 0
         self.judges = {name: FigureThree() for name in scenario.groups.names[:_WATCHED_GROUPS_MAX]}
         self.seen: dict[tuple[str, str], object] = {}
         draw = random.Random(f"clocks {seed}")
@@ -85,6 +83,12 @@ class _Simulation:
                     drift_ppm=draw.uniform(-1, 1) * scenario.clocks.drift_ppm,
                     start=False,
                 )
+        self.crew = Crew(
+            scenario,
+            seed,
+            client=self._client,
+            now_ns=lambda: self.world.now_ns - self.began_ns,
+        )
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -99,7 +103,7 @@ class _Simulation:
                 world[name].start()
             world.check_each_instant(self._judge)
             world.run_until(lambda: self._leader() != "", within_s=_START_S)
-            self._make_clients()
+            self._start_clients()
             self._plan_faults()
             self._run_for(scenario.duration_s)
             world.heal()
@@ -107,9 +111,8 @@ class _Simulation:
             target = max((s.commit for s in self.latest.values()), default=0)
             self._run_while(lambda: not self._is_converged(healed_s, target), scenario.settle_s)
             ended_s = self._now_s()
-            for running in self.workloads:
-                running.stop()
-            self._run_while(lambda: self.open_lanes > 0, scenario.settle_s)
+            self.crew.stop()
+            self._run_while(lambda: self.crew.open_lanes > 0, scenario.settle_s)
             self._run_while(lambda: not self._agreed(), scenario.settle_s)
             replicas = self._replicas()
         except (SafetyViolation, PropertyViolated, SimulationStuck, CoordinationError) as error:
@@ -119,8 +122,8 @@ class _Simulation:
             scenario=scenario,
             world="simulated",
             seed=self.seed,
-            histories={running.kind: running.history() for running in self.workloads},
-            lanes={running.kind: dict(running.regions) for running in self.workloads},
+            histories=self.crew.histories,
+            lanes=self.crew.regions,
             faults=tuple(self._records()),
             samples=tuple(self.samples),
             replicas=replicas,
@@ -225,50 +228,18 @@ class _Simulation:
 
     # --- clients ---------------------------------------------------------------------------------
 
-    def _make_clients(self) -> None:
+    def _start_clients(self) -> None:
         """Prepare every workload, then set all lanes going: times count from here."""
-        scenario, world = self.scenario, self.world
-        hosts: dict[str, Host] = {}
-        todo: list[tuple[Running, Lane, str]] = []
-        for spec in scenario.workloads:
-            work = KINDS[spec.kind](spec.keys)
-            regions: dict[str, str] = {}
-            lanes: list[Lane] = []
-            for region in scenario.regions:
-                if region.name not in hosts:
-                    hosts[region.name] = world.host(
-                        f"clients-{region.name}", _nothing, region=region.name
-                    )
-                for number in range(1, spec.clients + 1):
-                    lane_name = f"{spec.kind}/{region.name}/{number}"
-                    client = self._client(region.name, lane_name)
-                    stores = [Store(client, group) for group in scenario.groups.names]
-                    draw = random.Random(f"{self.seed} {lane_name}")
-                    lanes.append(Lane(lane_name, stores, draw))
-                    regions[lane_name] = region.name
-            running = Running(
-                spec.kind,
-                work,
-                lanes,
-                rate_per_s=spec.rate_per_s,
-                now_ns=lambda: self.world.now_ns - self.began_ns,
-                regions=regions,
-            )
-            self.workloads.append(running)
-            todo += [(running, lane, regions[lane.name]) for lane in lanes]
-            world.call(hosts[scenario.regions[0].name], work.prepare(lanes[0].stores))
+        world = self.world
+        hosts = {
+            region.name: world.host(f"clients-{region.name}", _nothing, region=region.name)
+            for region in self.scenario.regions
+        }
+        world.call(next(iter(hosts.values())), self.crew.prepare())
         self.began_ns = world.now_ns
         self.samples[:] = [s._replace(at_s=s.at_s - self.began_ns / 1e9) for s in self.samples]
-        self.open_lanes = len(todo)
-        for running, lane, region_name in todo:
-            hosts[region_name].spawn(self._run_lane(running, lane))
-
-    async def _run_lane(self, running: Running, lane: Lane) -> None:
-        await running.run(lane)
-        if lane is running.lanes[0]:
-            await running.finish(lane)
-        await lane.stores[0].close()
-        self.open_lanes -= 1
+        for region, running, lane in self.crew.lanes():
+            hosts[region].spawn(self.crew.work(running, lane))
 
     def _client(self, region: str, name: str) -> Client:
         """A client that asks the nodes of its own region first."""
@@ -278,8 +249,8 @@ class _Simulation:
             [Address(self.world[node].address, _PORT) for node in near],
             cluster="experiment",
             security=_PLAIN,
-            name=name.replace("/", "-"),
-            timeout_s=max(6.0, 3 * scenario.groups.election_timeout_s),
+            name=name,
+            timeout_s=scenario.client_timeout_s,
             rng=random.Random(f"{self.seed} client {name}"),
         )
 
@@ -326,12 +297,7 @@ class _Simulation:
             found if found is not None and found.at_s >= healed_s else None
             for found in map(self.latest.get, self.scenario.nodes)
         )
-        healed_ns = round(healed_s * 1e9)
-        served: dict[str, int] = {}
-        for running in self.workloads:
-            for lane, region in running.regions.items():
-                served[region] = max(served.get(region, -1), running.served.get(lane, -1))
-        return is_converged(latest, target, served.values(), healed_ns)
+        return is_converged(latest, target, self.crew.served(), round(healed_s * 1e9))
 
     def _replicas(self) -> tuple[ReplicaEnd, ...]:
         found = []
