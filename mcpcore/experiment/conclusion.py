@@ -76,6 +76,10 @@ class Conclusion:
     leaders: int
 
 
+_FIRST_S = 0.5
+"""Whoever led when clients began is seen leading by then."""
+
+
 def conclude(run: Run, budget: Budget | None = None) -> Conclusion:
     """Judge a run.
 
@@ -245,5 +249,5 @@ def _silence_s(run: Run) -> float:
 def _leaders(run: Run) -> int:
     """How many (node, term) pairs were seen leading, beyond the one that led at the start."""
     led = {(s.node, s.term) for s in run.samples if s.role == "leader" and s.at_s >= 0}
-    at_first = {(s.node, s.term) for s in run.samples if s.role == "leader" and s.at_s <= 0}
+    at_first = {(s.node, s.term) for s in run.samples if s.role == "leader" and s.at_s <= _FIRST_S}
     return len(led - at_first)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +22,13 @@ from mcpcore.experiment.convergence import is_converged
 from mcpcore.experiment.crew import Crew
 from mcpcore.experiment.links import LinkQuality
 from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster
-from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run
+from mcpcore.experiment.process_faults import ProcessFaults
+from mcpcore.experiment.run import NodeSample, ReplicaEnd, Run
 from mcpcore.experiment.sampling import sample_of_account
 from mcpcore.experiment.scenario import Scenario
 from mcpcore.node.client.client import Client
 from mcpcore.node.transport.identity import Role
 from mcpcore.sim.delay import Link as LinkShape
-from mcpcore.sim.schedule import Fault
 
 _SAMPLE_S: Final = 0.2
 _NODES_MAX: Final = 15
@@ -78,18 +76,6 @@ def quality_of(link: LinkShape) -> LinkQuality:
     )
 
 
-@dataclass(slots=True)
-class _Strike:
-    """A fault in force."""
-
-    fault: Fault
-    began_s: float
-    undo: Callable[[], Awaitable[None]]
-    effects: int
-    proof: str
-    ended_s: float | None = None
-
-
 class _Reality:
     def __init__(
         self, scenario: Scenario, directory: Path, seed: int, progress: Callable[[float], None]
@@ -112,8 +98,7 @@ class _Reality:
         self.began_s = 0.0
         self.samples: list[NodeSample] = []
         self.latest: dict[str, NodeSample] = {}
-        self.strikes: list[_Strike] = []
-        self.impossible: list[str] = []
+        self.faults = ProcessFaults(scenario, self.cluster, seed, self._now_s)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -148,8 +133,8 @@ class _Reality:
             ]
             stack.push_async_callback(_end, *lanes)
             try:
-                await self._strike_and_wait()
-                healed_s = max((s.ended_s or s.began_s for s in self.strikes), default=None)
+                await self.faults.run()
+                healed_s = self.faults.healed_s()
                 target = max((s.commit for s in self.latest.values()), default=0)
                 await self._until(
                     lambda: self._is_converged(crew, healed_s, target), scenario.settle_s
@@ -173,15 +158,13 @@ class _Reality:
             seed=self.seed,
             histories=crew.histories,
             lanes=crew.regions,
-            faults=tuple(
-                FaultRecord(s.fault, s.began_s, s.ended_s, s.effects, s.proof) for s in self.strikes
-            ),
+            faults=self.faults.records(),
             samples=tuple(self.samples),
             replicas=replicas,
             healed_s=healed_s,
             clients_ended_s=ended_s,
             failure=failure,
-            impossible=tuple(self.impossible),
+            impossible=tuple(self.faults.impossible),
             environment={
                 "mcpcore": __version__,
                 "python": platform.python_version(),
@@ -194,9 +177,10 @@ class _Reality:
         return asyncio.get_running_loop().time() - self.began_s
 
     async def _until(self, reached: Callable[[], bool], at_most_s: float) -> None:
-        deadline_s = self._now_s() + at_most_s
-        while not reached() and self._now_s() < deadline_s:
-            await asyncio.sleep(_SAMPLE_S / 2)
+        for _ in range(round(at_most_s / _SAMPLE_S)):
+            if reached():
+                return
+            await asyncio.sleep(_SAMPLE_S)
 
     def _is_converged(self, crew: Crew, healed_s: float | None, target: int) -> bool:
         if healed_s is None:
@@ -250,135 +234,6 @@ class _Reality:
                 return tuple(ends)
             await asyncio.sleep(_SAMPLE_S)
 
-    # --- faults ----------------------------------------------------------------------------------
-
-    async def _strike_and_wait(self) -> None:
-        """Carry out the schedule, then wait for the end of the clients' time."""
-        ends: list[asyncio.Task[None]] = []
-        for fault in self.scenario.schedule(self.seed).faults:
-            await asyncio.sleep(max(0.0, fault.at_s - self._now_s()))
-            strike = await self._begin(fault)
-            if strike is not None:
-                ends.append(asyncio.get_running_loop().create_task(self._end_later(strike)))
-        await asyncio.sleep(max(0.0, self.scenario.duration_s - self._now_s()))
-        for strike in self.strikes:
-            await self._end(strike)
-        await asyncio.gather(*ends)
-
-    async def _end_later(self, strike: _Strike) -> None:
-        if strike.fault.for_s:
-            await asyncio.sleep(strike.fault.for_s)
-            await self._end(strike)
-
-    async def _end(self, strike: _Strike) -> None:
-        if strike.ended_s is None and strike.fault.for_s:
-            strike.ended_s = self._now_s()
-            await strike.undo()
-
-    async def _begin(self, fault: Fault) -> _Strike | None:
-        leader = ""
-        if {"leader", "followers"} & {*fault.on, *fault.to}:
-            leader = await self.cluster.leader(timeout_s=5.0)
-        resolved = self.scenario.resolve(fault, leader)
-        nodes = self.cluster.nodes
-        on = resolved.on or tuple(nodes)
-        pairs = _pairs(resolved, tuple(nodes))
-        if pairs:
-            return self._cut(resolved, pairs)
-        if resolved.kind in ("kill", "crash"):
-            if resolved.kind == "crash":
-                self._note("a crash is a kill here: the page cache of this machine survives it")
-            for name in on:
-                await nodes[name].kill()
-            killed = [n for n in on if nodes[n].lives[-1].status == -signal.SIGKILL]
-            return self._keep(resolved, lambda: self._restart(on), len(killed), "ended by SIGKILL")
-        if resolved.kind == "pause":
-            for name in on:
-                nodes[name].pause()
-            stopped = [name for name in on if await _is_stopped(nodes[name].pid)]
-
-            async def resume() -> None:
-                for name in on:
-                    nodes[name].resume()
-
-            return self._keep(resolved, resume, len(stopped), "stopped by SIGSTOP")
-        if resolved.kind in ("slow_link", "narrow"):
-            return self._bend(resolved, on)
-        self._note(f"{resolved.kind} cannot be done to processes without root; it was left out")
-        return None
-
-    def _note(self, text: str) -> None:
-        if text not in self.impossible:
-            self.impossible.append(text)
-
-    def _keep(
-        self, fault: Fault, undo: Callable[[], Awaitable[None]], effects: int, proof: str
-    ) -> _Strike:
-        strike = _Strike(fault, self._now_s(), undo, effects, proof)
-        self.strikes.append(strike)
-        return strike
-
-    def _cut(self, fault: Fault, pairs: list[tuple[str, str]]) -> _Strike:
-        shaper = self.cluster.shaper
-        if fault.kind == "reset":
-            for source, target in pairs:
-                shaper.reset(source, target)
-            return self._keep(fault, _nothing, len(pairs), "connections reset")
-        links = [shaper.link(*pair) for pair in pairs]
-        used = sum(link.connections > 0 or link.bytes_delivered > 0 for link in links)
-        over = False
-
-        def each(cut: bool) -> None:
-            for link in links:
-                (link.cut if cut else link.heal)()
-
-        async def flap() -> None:
-            closed = True
-            while not over:
-                await asyncio.sleep(fault.value)
-                closed = not closed
-                if not over:
-                    each(closed)
-
-        each(True)
-        flapping = (
-            asyncio.get_running_loop().create_task(flap()) if fault.kind == "flapping" else None
-        )
-
-        async def mend() -> None:
-            nonlocal over
-            over = True
-            if flapping is not None:
-                flapping.cancel()
-            each(False)
-
-        return self._keep(fault, mend, used, "links that had carried bytes")
-
-    def _bend(self, fault: Fault, on: tuple[str, ...]) -> _Strike:
-        others = fault.to or tuple(name for name in self.cluster.nodes if name not in on)
-        pairs = [(a, b) for a in on for b in others if a != b]
-        links = [self.cluster.shaper.link(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
-        before = [link.quality for link in links]
-        for link in links:
-            if fault.kind == "slow_link":
-                slower_s = link.quality.one_way_s + fault.value / 1e3
-                link.quality = replace(link.quality, one_way_s=slower_s)
-            else:
-                link.quality = replace(link.quality, bandwidth_bytes_per_s=fault.value / 8)
-
-        async def unbend() -> None:
-            for link, quality in zip(links, before, strict=True):
-                link.quality = quality
-
-        return self._keep(fault, unbend, len(links), "links changed")
-
-    async def _restart(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            if not self.cluster.nodes[name].is_running:
-                await self.cluster.nodes[name].start()
-        for name in names:
-            await self.cluster.wait_ready(name, timeout_s=60.0)
-
 
 def _links(scenario: Scenario) -> dict[tuple[str, str], LinkQuality]:
     """A link between any two nodes, and from each region's clients to every node."""
@@ -394,50 +249,6 @@ def _links(scenario: Scenario) -> dict[tuple[str, str], LinkQuality]:
             site = f"clients-{region.name}"
             links[site, node] = links[node, site] = quality
     return links
-
-
-def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The directions that a fault between nodes closes; none for other faults."""
-    on = fault.on or nodes
-    to = fault.to or tuple(name for name in nodes if name not in on)
-    both = [(a, b) for a in on for b in to] + [(b, a) for a in on for b in to]
-    match fault.kind:
-        case "partition" | "flapping" | "reset":
-            return both
-        case "one_way":
-            return [(a, b) for a in on for b in to]
-        case "isolate":
-            return [(a, b) for a in nodes for b in nodes if a != b and (a in on or b in on)]
-        case "bridge":
-            others = [name for name in nodes if name not in on]
-            half = len(others) // 2
-            left, right = others[:half], others[half:]
-            return [(a, b) for x, y in ((left, right), (right, left)) for a in x for b in y]
-        case "majority_ring":
-            count = len(nodes)
-            reach = (count // 2 + 1) // 2
-            return [
-                (a, b)
-                for i, a in enumerate(nodes)
-                for j, b in enumerate(nodes)
-                if min((i - j) % count, (j - i) % count) > reach
-            ]
-        case _:
-            return []
-
-
-async def _is_stopped(pid: int | None) -> bool:
-    """Whether the kernel says that a process is stopped; it may take a moment."""
-    path = Path(f"/proc/{pid}/stat")
-    for _ in range(50):
-        if path.exists() and path.read_text().rpartition(")")[2].split()[0] == "T":
-            return True
-        await asyncio.sleep(0.01)
-    return False
-
-
-async def _nothing() -> None:
-    """Undo a fault that is over as soon as it happened."""
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
