@@ -159,7 +159,11 @@ def _link(table: Table, key: str) -> Link:
             whole = name in ("bandwidth_bps", "queue_bytes", "mtu")
             values[name] = given.integer(name) if whole else given.number(name)
     given.finish()
-    return Link.from_mapping(values, where=given.where())
+    try:
+        return Link.from_mapping(values, where=given.where())
+    except InvalidInput as error:
+        where = error.where if str(table.file) in error.where else f"{given.where()}: {error.where}"
+        raise InvalidInput(error.what, where=where, remedy=error.remedy) from None
 
 
 def _groups(table: Table) -> Groups:

@@ -22,6 +22,7 @@ from mcpcore.experiment.sampling import sample
 from mcpcore.experiment.scenario import Scenario
 from mcpcore.node.client.client import Client
 from mcpcore.node.kv.local import KeyValueNode
+from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.security import Plaintext
@@ -41,22 +42,33 @@ _WATCHED_GROUPS_MAX: Final = 20
 
 
 def run_simulated(
-    scenario: Scenario, seed: int = 0, *, progress: Callable[[float], None] | None = None
+    scenario: Scenario,
+    seed: int = 0,
+    *,
+    progress: Callable[[float], None] | None = None,
+    machine: Callable[[], StateMachine] = KeyValueNode,
 ) -> Run:
     """Run a scenario in the simulator.
 
     Args:
         seed: of everything: the same seed gives the same run.
         progress: called with the virtual seconds since the clients began, now and then.
+        machine: what the groups replicate; a broken one shows whether the judges notice.
     """
     with World(seed) as world:
-        return _Simulation(world, scenario, seed, progress or (lambda _: None)).run()
+        return _Simulation(world, scenario, seed, progress or (lambda _: None), machine).run()
 
 
 class _Simulation:
     def __init__(
-        self, world: World, scenario: Scenario, seed: int, progress: Callable[[float], None]
+        self,
+        world: World,
+        scenario: Scenario,
+        seed: int,
+        progress: Callable[[float], None],
+        machine: Callable[[], StateMachine],
     ) -> None:
+        self.machine = machine
         self.world = world
         self.scenario = scenario
         self.seed = seed
@@ -174,7 +186,7 @@ class _Simulation:
                 },
             )
             while True:  # as a process supervisor would: a node that stopped is started again
-                node = Node(config, lambda _: KeyValueNode(), disk=host.disk, rng=host.random)
+                node = Node(config, lambda _: self.machine(), disk=host.disk, rng=host.random)
                 for judge in self.judges.values():
                     judge.restarted(name)
                 self.nodes[name] = node
@@ -262,7 +274,14 @@ class _Simulation:
 
     def _begin(self, fault: Fault) -> None:
         resolved = self.scenario.resolve(fault, self._leader())
-        made = self.world.inject(resolved.kind, *resolved.on, to=resolved.to, value=resolved.value)
+        # Among nodes: clients beside a node reach it, whatever is cut between nodes.
+        made = self.world.inject(
+            resolved.kind,
+            *resolved.on,
+            among=self.scenario.nodes,
+            to=resolved.to,
+            value=resolved.value,
+        )
         ended: list[float] = []
         self.records.append((made, resolved, self._now_s(), ended))
         if fault.for_s:
