@@ -134,11 +134,16 @@ def _append(state: RaftState, after: Configuration) -> Entry:
 
 
 def _with_known_disks(state: RaftState, configuration: Configuration) -> Configuration:
-    """The configuration with the disks of members that have none recorded, where we know them."""
-    about = dict(configuration.about)
+    """The configuration with the disks of members that have none recorded, where we know them.
+
+    A voter's disk is the first one we met: a later one may have forgotten. Whoever did not vote so
+    far has promised nothing, and is admitted with the disk it has now.
+    """
+    about, before = dict(configuration.about), state.configuration
     for name in configuration.members:
         member, found = configuration.member(name), incarnation_of(state, name)
-        if found and not member.incarnation and not is_stranger(state, name):
+        forgot = before.votes(name) and is_stranger(state, name)
+        if found and not member.incarnation and not forgot:
             about[name] = member._replace(incarnation=found)
     return replace(configuration, about=about)
 
