@@ -132,6 +132,8 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
         progress.next = progress.match + 1
     if progress.catch_up is not None:
         progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
+    if peer in state.leaving:
+        state.chores = True  # it may know enough now, and nothing more is meant for it
     advance_commit(state)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.raft.membership import AddVoter, Update
-from mcpcore.raft.messages import Heartbeat, TimeoutNow
+from mcpcore.raft.messages import AppendReply, Heartbeat, TimeoutNow
 from mcpcore.raft.preference import PATIENCE_DOUBLINGS, Preference, Standing, better_placed
 from mcpcore.raft.types import Configuration
 from mcpcore.raft.types import Member as About
@@ -106,11 +106,17 @@ def test_nothing_is_offered_to_a_member_that_does_not_answer() -> None:
 
 
 def test_nothing_is_offered_to_a_member_that_lags_behind() -> None:
-    member = preferring(c=About(priority=5))
+    """Writes would wait until it has caught up."""
+    hasty = replace(SETTINGS, prefer_after_ns=300 * MS)
+    configuration = Configuration(frozenset("abc"), about={"c": About(priority=5)})
+    member = Member(configuration=configuration, settings=hasty).leads().all_accept()
     member.proposes(b"x")
-    member.all_accept("b")
+    session = member.state.progress["b"].session
+    member.hears("b", AppendReply(1, session, True, 2, 0, 0, member.now_ns))
     assert member.state.progress["c"].match < member.state.commit
-    assert everybody_answers(member, 2 * PATIENCE_MS) == []
+    everybody_answers(member, 900)
+    assert not member.state.transfer_target
+    assert not member.notices
 
 
 def test_a_leader_that_is_far_from_its_quorum_hands_over_to_one_that_is_near() -> None:
