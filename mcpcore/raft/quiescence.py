@@ -59,8 +59,8 @@ def unrest(state: RaftState) -> str:
         return "entries are not committed or not applied"
     if state.durable_index < last or state.durable_hard_state != state.hard_state or state.writes:
         return "the disk is not done"
-    if state.outbox or state.gated or state.new_blocks or state.read_answers:
-        return "something is to be said"
+    if state.gated or state.new_blocks or state.read_answers:
+        return "something waits for the disk or for an answer"  # what is in the outbox goes first
     if state.reads_waiting:
         return "reads wait"
     if state.transfer_target:
