@@ -465,6 +465,11 @@ def test_a_catalog_survives_the_disk(hosted: Any, retired: Any, seconds: int) ->
     assert Catalog.decode(catalog.encode()) == catalog
 
 
+def test_a_catalog_of_a_thousand_groups_made_alike_is_small() -> None:
+    alike = GroupConfig(("us-east-1", "hangzhou", "edge"))
+    assert len(Catalog({f"group-{n}": alike for n in range(1000)}).encode()) < 20_000
+
+
 @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 7))
 @settings(deadline=None)
 def test_a_damaged_catalog_is_refused_in_words(noise: bytes, at: int, bit: int) -> None:
