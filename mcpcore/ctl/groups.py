@@ -76,7 +76,8 @@ def list_all(cluster: ClusterOptions, output: OutputOption = Output.TABLE) -> No
     else:
         typer.echo("no groups")
     for address, error in survey.silent.items():
-        complain(f"{address}: {one_line(error)}")
+        told = one_line(error)
+        complain(told if told.startswith(address) else f"{address}: {told}")
     if survey.silent or not all(row["leader"] for row in rows):
         raise typer.Exit(ExitCode.NO)
 

@@ -37,6 +37,7 @@ its lease for longer.
 
 from __future__ import annotations
 
+from mcpcore.raft.election import quorum_contact_ns
 from mcpcore.raft.messages import (
     AppendReply,
     Awake,
@@ -140,6 +141,13 @@ def wake(state: RaftState, heard_ns: int, *, by: str = "") -> None:
     state.election_deadline_ns = max(drawn_ns, state.promise_until_ns)
     if state.leader and by != state.leader:
         state.reply(state.leader, Awake(state.term))
+
+
+def just_woken(state: RaftState) -> bool:
+    """Whether this leader has woken up and no quorum has answered it since: it has no lease yet,
+    and will in a moment.
+    """
+    return state.is_leader and state.office_from_ns > quorum_contact_ns(state)
 
 
 def check(state: RaftState) -> None:

@@ -148,7 +148,10 @@ def _judge(what: str, told: Mapping[str, Any]) -> None:
 
 
 def _why(silent: Mapping[str, Exception]) -> str:
-    return "; ".join(
-        f"{address}: {error}" if isinstance(error, CoordinationError) else f"{address}: {error!r}"
+    told = {
+        address: str(error) if isinstance(error, CoordinationError) else repr(error)
         for address, error in silent.items()
+    }
+    return "; ".join(
+        text if text.startswith(address) else f"{address}: {text}" for address, text in told.items()
     )
