@@ -418,11 +418,17 @@ def test_hundreds_of_sleeping_groups_survive_the_loss_of_the_node_that_leads_mos
 # --- the disk ------------------------------------------------------------------------------------
 
 
-def test_an_idle_leader_whose_disk_dies_steps_down_and_acts_on_nothing_stale_on_return() -> None:
+@pytest.mark.parametrize("quiet_after_ns", [1 * SECOND, 0], ids=["asleep", "awake"])
+def test_an_idle_leader_whose_disk_dies_steps_down_and_acts_on_nothing_stale_on_return(
+    quiet_after_ns: int,
+) -> None:
     """hashicorp/raft #503 and #612, etcd #15247."""
     with World(seed=2) as world:
-        crowd = Crowd(world, 30)
-        crowd.settle()
+        crowd = Crowd(world, 30, settings=replace(SETTINGS, quiet_after_ns=quiet_after_ns))
+        if quiet_after_ns:
+            crowd.settle()
+        else:
+            crowd.until(crowd.all_led)
         lost = crowd.busiest()
         led = crowd.led_by(lost)
         stall = world.inject("disk_stall", lost)
@@ -461,6 +467,7 @@ def test_a_leader_whose_disk_is_full_hands_over_to_one_whose_disk_is_not() -> No
 def test_reads_that_all_come_at_once_to_a_sleeping_group_are_all_answered(crowd: Crowd) -> None:
     """Only the first one finds it asleep; the lease comes back with the first answers."""
     name = crowd.leader("g1")
+    crowd.world.run(3)  # the lease of the last heartbeats has run out
 
     async def ask() -> int:
         group = crowd.nodes[name].group("g1")
@@ -505,9 +512,9 @@ def test_groups_made_at_run_time_are_served_after_a_restart_and_retired_ones_are
         crowd.settle()
         own = replace(SETTINGS, max_pending_reads=77)
         for name in NAMES:
+            world.call(name, crowd.nodes[name].retire_group("g0"))
             for _ in range(2):  # making it again is harmless
                 world.call(name, crowd.nodes[name].create_group("late", GroupConfig(NAMES, own)))
-            world.call(name, crowd.nodes[name].retire_group("g0"))
         crowd.groups = ["g1", "late"]
         proof_of_life(crowd)
         for host in crowd.hosts.values():
