@@ -65,6 +65,16 @@ def beat(state: RaftState) -> None:
     state.read_round_sent = state.read_round
 
 
+def next_beat_ns(state: RaftState) -> int:
+    """When the next regular heartbeat is due, counted from now.
+
+    Aligned, the beats of all groups of a node fall on the same moments and travel together; the
+    first of them comes early, none ever late.
+    """
+    interval = state.settings.heartbeat_ns
+    return state.now_ns + interval - (state.now_ns % interval if state.aligned else 0)
+
+
 def check_office(state: RaftState) -> None:
     """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
     silent_ns = state.now_ns - office_ns(state)
@@ -73,5 +83,6 @@ def check_office(state: RaftState) -> None:
             state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"
         )
     elif state.disk_stalled():
-        stalled_s = (state.now_ns - state.writes[0].since_ns) / 1e9
+        since_ns = state.writes[0].since_ns if state.writes else state.now_ns
+        stalled_s = max(state.now_ns - since_ns, state.settings.election_timeout_ns) / 1e9
         become_follower(state, state.term, "", f"the disk has not answered for {stalled_s:.1f} s")

@@ -28,6 +28,7 @@ from mcpcore.raft import (
     commitment,
     election,
     identity,
+    quiescence,
     reads,
     reconfiguration,
     replication,
@@ -39,6 +40,7 @@ from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -46,12 +48,13 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Rest,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import Entropy, Event, RaftState, ReadAnswer, Role, Write
+from mcpcore.raft.state import NEVER, Entropy, Event, RaftState, ReadAnswer, Role, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 Row = tuple[str, Message]
@@ -91,6 +94,7 @@ class Raft:
         group: the group's name, for messages to people.
         incarnation: the identity of this member's disk, drawn when it was new; empty if the driver
             keeps none.
+        aligned: send heartbeats at multiples of their interval, together with other groups'.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -110,6 +114,7 @@ class Raft:
         now_ns: int = 0,
         group: str = "main",
         incarnation: str = "",
+        aligned: bool = False,
     ) -> None:
         self._state = RaftState(
             node,
@@ -122,6 +127,7 @@ class Raft:
             now_ns=now_ns,
             incarnation=incarnation,
         )
+        self._state.aligned = aligned
 
     # --- what is ---------------------------------------------------------------------------
 
@@ -143,6 +149,8 @@ class Raft:
     def deadline_ns(self) -> int:
         """When the next ``tick`` is due, on the clock handed in."""
         state = self._state
+        if state.quiet:
+            return NEVER
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
@@ -151,6 +159,7 @@ class Raft:
     def check(self) -> None:
         """Every promise the state makes about itself."""
         self._state.check()
+        quiescence.check(self._state)
 
     def __repr__(self) -> str:
         return f"<{self._state!r}>"
@@ -160,6 +169,8 @@ class Raft:
     def tick(self, now_ns: int) -> None:
         """Time passed."""
         state = self._enter(now_ns)
+        if state.quiet:
+            return
         before = (state.term, state.leader)
         if state.is_leader:
             commitment.check_office(state)
@@ -168,7 +179,7 @@ class Raft:
             replication.resend_lost(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
-                state.heartbeat_due_ns = now_ns + state.settings.heartbeat_ns
+                state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
         else:
             if now_ns >= state.election_deadline_ns:
@@ -205,6 +216,7 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
+        quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
         entry = Entry(state.term, state.log.last_index + 1, kind, data)
         state.log.append((entry,))
@@ -220,7 +232,9 @@ class Raft:
             NotLeader: no leader is known.
             QueueFull: too many reads are waiting.
         """
-        return reads.ask(self._enter(now_ns))
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        return reads.ask(state)
 
     def lease_read(self, now_ns: int) -> int:
         """The index to which state must be applied to read right now, without asking anybody.
@@ -238,7 +252,9 @@ class Raft:
             NotLeader: we have nothing to hand over.
             TransferRefused: the target cannot lead, or another transfer is under way.
         """
-        transfer.start(self._enter(now_ns), target)
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        transfer.start(state, target)
 
     def propose_change(
         self,
@@ -272,6 +288,7 @@ class Raft:
             InvalidInput: a change is malformed.
         """
         state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
         return reconfiguration.propose(
             state, tuple(changes), joint=joint, auto_leave=auto_leave, force=force
         )
@@ -285,7 +302,9 @@ class Raft:
             ChangePending: the joint configuration is not yet committed and applied.
             ChangeRefused: there is no joint change.
         """
-        return reconfiguration.leave_joint(self._enter(now_ns))
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        return reconfiguration.leave_joint(state)
 
     def place(self, member: str, round_trip_ns: int) -> None:
         """A member says how far a quorum is from it; the best placed one is preferred as leader.
@@ -304,6 +323,8 @@ class Raft:
                 states it; empty if the driver cannot tell.
         """
         state = self._enter(now_ns)
+        if peer == state.leader or state.is_leader:
+            quiescence.wake(state, now_ns)
         identity.meet(state, peer, incarnation)
         if state.is_leader:
             tracking.reconnect(state, peer)
@@ -329,9 +350,44 @@ class Raft:
                 it was before, except that time has passed and a higher term was noted.
         """
         state = self._enter(now_ns)
+        if state.quiet and quiescence.disturbs(state, message):
+            quiescence.wake(state, now_ns, by=sender)
         before = (state.term, state.leader)
         self._dispatch(sender, message)
         self._leave(before)
+
+    # --- sleep, and the disk -----------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether this member sleeps: see ``mcpcore.raft.quiescence``."""
+        return self._state.quiet
+
+    def rest(self, now_ns: int) -> bool:
+        """Put the group to sleep, if it has nothing to do; for a leader whose node hears the nodes
+        of all members. Returns whether this member sleeps now.
+        """
+        state = self._enter(now_ns)
+        if not state.quiet and not quiescence.unrest(state):
+            quiescence.fall_asleep(state)
+        return state.quiet
+
+    def wake(self, now_ns: int, heard_ns: int) -> None:
+        """Wake up, as if the last heartbeat had been at ``heard_ns``; harmless when awake."""
+        quiescence.wake(self._enter(now_ns), heard_ns)
+
+    def disk(self, now_ns: int, *, stalled: bool, full: bool) -> None:
+        """What the driver knows of the disk, beyond the writes of this group.
+
+        Args:
+            stalled: it has not answered for too long; a leader steps down at the next ``tick``.
+            full: it answers, and takes nothing more.
+        """
+        state = self._enter(now_ns)
+        if state.device_full and not full:
+            for write in state.writes:  # it was full, not silent
+                write.since_ns = now_ns
+        state.device_stalled, state.device_full = stalled, full
 
     # --- what must happen ------------------------------------------------------------------
 
@@ -350,7 +406,8 @@ class Raft:
         write = state.take_write()
         committed: list[Entry] = []
         if state.handed < state.commit:
-            last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
+            most = min(state.commit, state.handed + state.settings.max_apply_entries)
+            last = state.log.limit(state.handed + 1, most, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
             if state.role is Role.LEADER:
                 state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
@@ -387,7 +444,7 @@ class Raft:
         term = message.term
         kind = type(message)
         if term > state.term:
-            if kind is Append or kind is Heartbeat:
+            if kind is Append or kind is Heartbeat or kind is Rest:
                 election.become_follower(state, term, sender, f"{sender} leads term {term}")
             elif kind in _REPLIES:
                 reason = f"{sender} is already in term {term}"
@@ -401,6 +458,9 @@ class Raft:
             if kind is Heartbeat:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
+                return
+            if kind is Rest:
+                state.reply(sender, Awake(state.term))  # it leads no more, and must not sleep on
                 return
             if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
@@ -429,6 +489,11 @@ class Raft:
                 reads.on_read_index(state, sender, message)
             case ReadIndexReply():
                 reads.on_read_index_reply(state, sender, message)
+            case Rest():
+                self._expect_follower(sender, term)
+                quiescence.on_rest(state, sender, message)
+            case Awake():
+                pass  # whoever slept is awake by now
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -442,7 +507,7 @@ class Raft:
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
 _TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
-_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
+_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake})
 
 
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:

@@ -117,6 +117,7 @@ def may_campaign(state: RaftState) -> bool:
         and not state.handed < index <= state.commit
         and not state.disqualified
         and not state.disk_stalled()
+        and not state.device_full  # where would its vote for itself go?
     )
 
 

@@ -142,9 +142,12 @@ class RaftState:
     """All of it. Fields are public to the rule modules of this package, and to nobody else."""
 
     __slots__ = (
+        "aligned",
         "chores",
         "commit",
         "configurations",
+        "device_full",
+        "device_stalled",
         "durable_hard_state",
         "durable_index",
         "election_deadline_ns",
@@ -169,6 +172,7 @@ class RaftState:
         "preference",
         "progress",
         "promise_until_ns",
+        "quiet",
         "read_answers",
         "read_round",
         "read_round_sent",
@@ -212,6 +216,10 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.aligned = False  # whether heartbeats leave at multiples of their interval
+        self.quiet = False  # see mcpcore.raft.quiescence
+        # What the driver knows of the disk beyond our own writes.
+        self.device_stalled = self.device_full = False
 
         if hard_state.term < log.last.term:
             raise InvalidInput(
@@ -316,9 +324,15 @@ class RaftState:
         )
 
     def disk_stalled(self) -> bool:
-        """Whether a write has been waiting for its sync longer than anybody's patience."""
-        return bool(self.writes) and (
-            self.now_ns - self.writes[0].since_ns > self.settings.election_timeout_ns
+        """Whether the disk has left a write, or the driver's probe, waiting beyond all patience.
+
+        A full disk is not among them: it does answer, and says no.
+        """
+        if self.device_full:
+            return False
+        return self.device_stalled or (
+            bool(self.writes)
+            and self.now_ns - self.writes[0].since_ns > self.settings.election_timeout_ns
         )
 
     # --- what leaves ------------------------------------------------------------------------

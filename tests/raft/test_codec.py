@@ -102,6 +102,8 @@ def test_every_kind_of_message_has_a_tag_that_never_changes() -> None:
         "TimeoutNow": 9,
         "ReadIndex": 10,
         "ReadIndexReply": 11,
+        "Rest": 20,
+        "Awake": 21,
     }
 
 
