@@ -64,6 +64,23 @@ class NotLeader(Rejected):
         super().__init__(f"group {group}: not the leader here, {where}")
 
 
+class GroupInDoubt(Rejected):
+    """So many members lost part of their logs that nobody may lead without inventing the rest.
+
+    Nothing was appended or read. Members whose disks are sound, if there are more, must come back;
+    otherwise an operator must decide what is kept.
+
+    Args:
+        group: the group.
+        why: what is missing, who was asked, and what to do.
+    """
+
+    def __init__(self, group: str, why: str) -> None:
+        self.group = group
+        self.why = why
+        super().__init__(f"group {group}: {why}")
+
+
 class TransferUnderWay(Rejected):
     """Leadership is being handed over; the new leader will accept the proposal in a moment."""
 

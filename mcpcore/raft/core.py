@@ -22,7 +22,8 @@ from mcpcore.errors import (
     QueueFull,
     TransferUnderWay,
 )
-from mcpcore.raft import commitment, election, reads, replication, transfer
+from mcpcore.raft import commitment, election, reads, recall, replication, transfer
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.messages import (
     Append,
@@ -34,6 +35,8 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Recall,
+    RecallReply,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -77,6 +80,7 @@ class Raft:
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+        doubt: what the disk lost, if it did; ``log`` is then what stands before it.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -95,6 +99,7 @@ class Raft:
         log: RaftLog | None = None,
         now_ns: int = 0,
         group: str = "main",
+        doubt: Doubt | None = None,
     ) -> None:
         self._state = RaftState(
             node,
@@ -105,6 +110,7 @@ class Raft:
             hard_state=hard_state,
             log=log if log is not None else RaftLog(),
             now_ns=now_ns,
+            doubt=doubt,
         )
 
     # --- what is ---------------------------------------------------------------------------
@@ -130,7 +136,8 @@ class Raft:
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
-        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)
 
     def check(self) -> None:
         """Every promise the state makes about itself."""
@@ -157,6 +164,8 @@ class Raft:
                 silence = f"{state.leader or 'no leader'} has been silent"
                 election.start_pre_vote(state, silence)
             reads.expire_forwarded(state)
+            if state.doubt is not None:
+                recall.ask_when_due(state, state.doubt)
         self._leave(before)
 
     def propose(self, data: bytes, now_ns: int, kind: EntryKind = EntryKind.COMMAND) -> Entry:
@@ -167,6 +176,7 @@ class Raft:
 
         Raises:
             NotLeader: ask the leader named.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             TransferUnderWay: leadership is being handed over.
             ProposalTooLarge: the command exceeds the limit.
             QueueFull: too many uncommitted bytes are waiting.
@@ -175,6 +185,7 @@ class Raft:
         if now_ns > state.now_ns:
             state.now_ns = now_ns
         if state.role is not Role.LEADER:
+            recall.refuse_if_stuck(state)
             raise NotLeader(state.group, state.leader or None)
         if state.transfer_target:
             raise TransferUnderWay(state.group, state.transfer_target)
@@ -198,9 +209,12 @@ class Raft:
 
         Raises:
             NotLeader: no leader is known.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             QueueFull: too many reads are waiting.
         """
-        return reads.ask(self._enter(now_ns))
+        state = self._enter(now_ns)
+        recall.refuse_if_stuck(state)
+        return reads.ask(state)
 
     def lease_read(self, now_ns: int) -> int:
         """The index to which state must be applied to read right now, without asking anybody.
@@ -273,6 +287,8 @@ class Raft:
             replication.replicate(state)
             commitment.announce_commit(state)
             reads.confirm(state)
+        elif state.doubt is not None:
+            recall.end_if_certain(state, state.doubt)
         write = state.take_write()
         committed: list[Entry] = []
         if state.handed < state.commit:
@@ -305,6 +321,8 @@ class Raft:
 
     def _dispatch(self, sender: str, message: Message) -> None:
         state = self._state
+        if state.doubt is not None and state.doubt.fact.forgotten:
+            return  # It may have promised anything to anybody: every word could break a promise.
         term = message.term
         kind = type(message)
         if term > state.term:
@@ -350,6 +368,10 @@ class Raft:
                 reads.on_read_index(state, sender, message)
             case ReadIndexReply():
                 reads.on_read_index_reply(state, sender, message)
+            case Recall():
+                recall.on_recall(state, sender, message)
+            case RecallReply():
+                recall.on_recall_reply(state, sender, message)
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -362,7 +384,7 @@ class Raft:
 
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
-_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})
 _REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
 
 

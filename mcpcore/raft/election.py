@@ -99,8 +99,11 @@ def become_leader(state: RaftState) -> None:
 
 
 def may_campaign(state: RaftState) -> bool:
-    """Only a voter whose disk answers may stand: nobody else could keep what it promises."""
-    return state.configuration.votes(state.id) and not state.disk_stalled()
+    """Only a voter whose disk answers may stand: nobody else could keep what it promises.
+
+    Nor may one that is in doubt what it holds: it could lead without a committed entry.
+    """
+    return state.configuration.votes(state.id) and not state.disk_stalled() and state.doubt is None
 
 
 def promised(state: RaftState) -> bool:
@@ -143,6 +146,7 @@ def on_pre_vote(state: RaftState, sender: str, ask: PreVote) -> None:
     """
     granted = (
         ask.term > state.term
+        and state.doubt is None
         and not promised(state)
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
     )
@@ -173,6 +177,7 @@ def on_vote(state: RaftState, sender: str, ask: Vote) -> None:
         ask.term == state.term
         and not state.leader
         and state.voted_for in ("", sender)
+        and state.doubt is None  # we may have acknowledged more than our log shows
         # We may have learned this very term from a late answer, after we promised.
         and (ask.transfer or not promised(state))
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput
+from mcpcore.raft.doubt import Doubt, InDoubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.settings import RaftSettings
@@ -124,6 +125,7 @@ class RaftState:
     __slots__ = (
         "commit",
         "configurations",
+        "doubt",
         "durable_hard_state",
         "durable_index",
         "election_deadline_ns",
@@ -176,6 +178,7 @@ class RaftState:
         hard_state: HardState,
         log: RaftLog,
         now_ns: int,
+        doubt: Doubt | None = None,
     ) -> None:
         self.id = node
         self.group = group
@@ -238,6 +241,11 @@ class RaftState:
         self.reads_next_id = 1 + (rng.randrange(1 << 30) << 32)
         self.read_round = 0
         self.read_round_sent = 0
+
+        # What the disk lost, until it is known again (``recall``); None in all but a rare case.
+        self.doubt: InDoubt | None = None
+        if doubt is not None:
+            self.doubt = InDoubt(doubt, 1 + (rng.randrange(1 << 30) << 32), now_ns)
 
         # What must leave next.
         self.outbox: list[tuple[str, Message]] = []
@@ -373,6 +381,9 @@ class RaftState:
     def check(self) -> None:
         """Every promise this state makes about itself."""
         self.log.check()
+        if self.doubt is not None:
+            self.doubt.check()
+            assert self.role is Role.FOLLOWER, "whoever is in doubt stands for nothing"
         assert self.log.base.index <= self.handed <= self.commit <= self.log.last_index
         assert self.durable_index <= self.log.last_index
         assert self.durable_hard_state.term <= self.term

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from mcpcore.raft.core import Raft, Ready
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import (
     Append,
@@ -102,6 +103,7 @@ class Member:
         sync: bool = True,
         fresh: bool = False,
         seed: int = 0,
+        doubt: Doubt | None = None,
     ) -> None:
         log = RaftLog(entries=entries(terms))
         self.now_ns = 1_000 * MS
@@ -114,6 +116,7 @@ class Member:
             hard_state=HardState(log.last.term if term is None else term, voted_for),
             log=log,
             now_ns=self.now_ns,
+            doubt=doubt,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns
