@@ -339,8 +339,8 @@ class StorageCorrupt(CoordinationError):
         self.offset = offset
         super().__init__(
             f"{path}, byte {offset}: {what}. Entries that this node acknowledged may be lost, so "
-            "it must not vote with this log: restore the file from a backup, or wipe the "
-            "directory and let the node rejoin as a learner"
+            "it must not vote with this log: restore the file from a backup, or let "
+            "`mcpctl log repair` show what is left"
         )
 
 

@@ -35,6 +35,7 @@ from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
+from mcpcore.raft import recall
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import Role, RoleChanged, Write
@@ -89,6 +90,8 @@ class GroupStatus:
     """On the leader: the highest index known to be durable on each other member."""
     problem: str = ""
     """Why the group is out of service on this node (its role is then ``failed``); else empty."""
+    in_doubt: str = ""
+    """What this member lost of its log and waits for, not voting meanwhile; else empty."""
 
 
 class Group:
@@ -239,6 +242,7 @@ class Group:
             members=tuple(sorted(state.configuration.members)),
             match={peer: progress.match for peer, progress in state.progress.items()},
             problem=repr(self.failure) if self.failure else "",
+            in_doubt=recall.in_words(state),
         )
 
     # --- what the node tells -------------------------------------------------------------------

@@ -16,10 +16,12 @@ from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import NodeConfig
 from mcpcore.node.group import Group
 from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.core import Raft
+from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration
@@ -68,9 +70,11 @@ class Hosting:
         for name, wanted in config.groups.items():
             if name not in recovered:
                 configuration = Configuration.of(wanted.voters)
-                created.append(device.create_group(name, configuration))
+                # It may have lived here, and promised, and been lost by its very name.
+                doubt = FORGOTTEN if device.report.amnesia else None
+                created.append(device.create_group(name, configuration, doubt))
                 recovered[name] = RecoveredGroup(
-                    name, device.hard_state(name), RaftLog().base, configuration
+                    name, device.hard_state(name), RaftLog().base, configuration, doubt=doubt
                 )
         await asyncio.gather(*created)  # one sync for all of them
         for name, wanted in config.groups.items():
@@ -96,8 +100,9 @@ class Hosting:
             log=RaftLog(found.base, found.entries),
             now_ns=self._clocks.monotonic_ns(),
             group=found.name,
+            doubt=found.doubt,
         )
-        return Group(
+        group = Group(
             found.name,
             raft,
             ReplicatedState(self._machine(found.name)),
@@ -108,6 +113,8 @@ class Hosting:
             failed=self._failed,
             clock_health=timekeeper.health,
         )
+        follow_doubt(group, device)
+        return group
 
     def find(self, name: str) -> Group | None:
         """The group of that name, if it is here."""

@@ -27,10 +27,11 @@ from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.repair import in_words, open_log
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
-from mcpcore.node.storage.wal import WriteAheadLog
+from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
@@ -68,6 +69,7 @@ class Node:
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
+        self._salvage: Salvage | None = None
         self._transport: Transport | None = None
         self._timekeeper: Timekeeper | None = None
         self._scheduler: Scheduler | None = None
@@ -88,7 +90,6 @@ class Node:
         """Recover the log, make the groups that are new, listen, and take part.
 
         Raises:
-            StorageCorrupt: the log is damaged; the message says where and what to do.
             InvalidInput: the configuration cannot be used.
         """
         config = self.config
@@ -96,7 +97,7 @@ class Node:
             self._disk = self._own_disk = FileDisk()
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
-            self._device = await WriteAheadLog.open(
+            self._device, self._salvage = await open_log(
                 self._disk,
                 config.data,
                 identity=owner,
@@ -133,7 +134,7 @@ class Node:
                 self._disk,
                 config.data,
                 life=1 + self._rng.getrandbits(62),
-                fresh=not self._device.groups(),
+                fresh=not self._device.groups() and not report.amnesia,
             )
             await self._timekeeper.start()
             self._scheduler = Scheduler(
@@ -242,6 +243,7 @@ class Node:
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
             "log_bytes": self._log_bytes(),
+            "log_damage": in_words(self._salvage) if self._salvage is not None else [],
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,

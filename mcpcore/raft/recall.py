@@ -226,3 +226,12 @@ def refuse_if_stuck(state: RaftState) -> None:
     """
     if state.doubt is not None and state.doubt.stuck:
         raise GroupInDoubt(state.group, state.doubt.stuck)
+
+
+def in_words(state: RaftState) -> str:
+    """What this member lost and waits for; empty if it is in no doubt."""
+    doubt = state.doubt
+    if doubt is None or doubt.stuck:
+        return "" if doubt is None else doubt.stuck
+    end = f" to {doubt.runs[0][0].index - 1}" if doubt.runs else " on"
+    return f"lost entries from index {state.log.last_index + 1}{end}, waits for the others"

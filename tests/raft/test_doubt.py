@@ -15,7 +15,6 @@ from mcpcore.raft.doubt import FORGOTTEN, Doubt
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
-    HeartbeatReply,
     PreVote,
     PreVoteReply,
     Recall,
