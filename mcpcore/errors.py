@@ -344,6 +344,25 @@ class StorageCorrupt(CoordinationError):
         )
 
 
+class SnapshotDamaged(CoordinationError):
+    """A snapshot file is not what was once written: never restore from it.
+
+    Args:
+        what: what is wrong.
+        path: the file.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int = 0) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"{path}, byte {offset}: {what}. The snapshot cannot be used: a running member takes a "
+            "new one or fetches it from the others; a backup must be replaced by another one"
+        )
+
+
 class StorageVersion(Rejected):
     """The log was written by another version of this program, in a format that it cannot read.
 
