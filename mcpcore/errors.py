@@ -344,6 +344,22 @@ class StorageCorrupt(CoordinationError):
         )
 
 
+class RecoveryRefused(Rejected):
+    """A group is not recovered by force, and nothing was changed.
+
+    Args:
+        group: the group.
+        why: what stands against it.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, group: str, why: str, remedy: str) -> None:
+        self.group = group
+        self.why = why
+        self.remedy = remedy
+        super().__init__(f"group {group}: {why}. {remedy}")
+
+
 class SnapshotDamaged(CoordinationError):
     """A snapshot file is not what was once written: never restore from it.
 

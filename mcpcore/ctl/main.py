@@ -70,6 +70,10 @@ RootGroup.families = {
         "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
     ),
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "log": Family("mcpcore.ctl.log", "Look at a stopped node's log, judge it, and repair it."),
+    "recover": Family(
+        "mcpcore.ctl.recover", "Bring a group back whose quorum is lost for good: plan, then apply."
+    ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }
 

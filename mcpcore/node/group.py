@@ -146,6 +146,8 @@ class Group:
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.members_only = False
+        """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
 
@@ -255,6 +257,8 @@ class Group:
         """
         if self._closed:
             return
+        if self.members_only and sender not in self.raft.state.configuration.members:
+            return  # of the group as it was before it was recovered by force
         try:
             self.raft.step(sender, message, self._clocks.monotonic_ns())
         except ProtocolViolation:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from mcpcore.errors import UnknownGroup
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import NodeConfig
+from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup
@@ -54,7 +56,7 @@ class Hosting:
         self._groups: dict[str, Group] = {}
 
     async def recover(
-        self, device: LogDevice, timekeeper: Timekeeper, scheduler: Scheduler
+        self, disk: Disk, device: LogDevice, timekeeper: Timekeeper, scheduler: Scheduler
     ) -> None:
         """Make the groups that the configuration names, from the log or anew."""
         config = self._config
@@ -78,9 +80,9 @@ class Hosting:
                 )
         await asyncio.gather(*created)  # one sync for all of them
         for name, wanted in config.groups.items():
-            self._groups[name] = self._make(
-                recovered[name], wanted.settings, device, timekeeper, scheduler
-            )
+            group = self._make(recovered[name], wanted.settings, device, timekeeper, scheduler)
+            group.members_only = members_only(disk, config.data, name)
+            self._groups[name] = group
         device.release_recovered()
 
     def _make(

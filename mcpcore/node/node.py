@@ -27,11 +27,12 @@ from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting
 from mcpcore.node.machine import StateMachine
-from mcpcore.node.repair import in_words, open_log
+from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
+from mcpcore.node.storage.salvage_report import in_words
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
@@ -143,7 +144,7 @@ class Node:
                 header=self._timekeeper.header,
                 post=self._transport.send,
             )
-            await self._hosting.recover(self._device, self._timekeeper, self._scheduler)
+            await self._hosting.recover(self._disk, self._device, self._timekeeper, self._scheduler)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
         except BaseException:

@@ -12,16 +12,20 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import SystemRandom
 from typing import Any
 
-from mcpcore.errors import StorageCorrupt, StorageFailed, StorageInUse
+from mcpcore.errors import InvalidInput, StorageCorrupt, StorageFailed, StorageInUse
 from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.storage.contract import Identity, LogDevice
-from mcpcore.node.storage.salvage import Salvage, Verdict, salvage
+from mcpcore.node.storage.salvage import Salvage, salvage
+from mcpcore.node.storage.salvage_report import as_data, in_words
 from mcpcore.node.storage.salvage_scan import SalvageScan
 from mcpcore.node.storage.wal import WriteAheadLog, check_identity
 from mcpcore.node.storage.wal_rewrite import ASIDE, write_anew
+from mcpcore.node.transport.transport import new_incarnation
 from mcpcore.raft.state import RoleChanged
 
 logger = logging.getLogger("mcpcore.node.repair")
@@ -74,7 +78,7 @@ async def mend(disk: Disk, directory: str, identity: Identity) -> Salvage:
         await lock.write(0, identity.node.encode(), sync=False)
         scan = SalvageScan(disk, directory)
         pieces = list(scan)
-        found = salvage(pieces, names_lost=scan.amnesia or scan.identity is None)
+        found = salvage(pieces, names_lost=_names_lost(scan))
         if scan.identity is not None:
             check_identity(directory, found=scan.identity, wanted=identity)
         owner = scan.identity
@@ -96,6 +100,56 @@ async def mend(disk: Disk, directory: str, identity: Identity) -> Salvage:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A damaged log that was looked at: whose it is, and what it still proves."""
+
+    owner: Identity | None
+    found: Salvage
+
+    def in_words(self) -> list[str]:
+        """What was lost and what follows, one sentence each."""
+        return in_words(self.found)
+
+    def as_data(self) -> dict[str, Any]:
+        """The same in plain values."""
+        return as_data(self.found, self.owner)
+
+
+def examine(disk: Disk, directory: str) -> Examined:
+    """Look at a damaged log and change nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    scan = SalvageScan(disk, directory)
+    pieces = list(scan)
+    return Examined(scan.identity, salvage(pieces, names_lost=_names_lost(scan)))
+
+
+def _names_lost(scan: SalvageScan) -> bool:
+    return scan.amnesia or scan.identity is None
+
+
+async def mend_offline(disk: Disk, directory: str) -> str:
+    """Repair a stopped node's log; returns where the damaged files are kept.
+
+    Raises:
+        InvalidInput: it does not even say whose it is, so only the node itself can begin anew.
+        StorageInUse: the node runs.
+        StorageFailed: the disk does not work.
+    """
+    owner = SalvageScan(disk, directory).identity
+    if owner is None:
+        raise InvalidInput(
+            "no segment says whose log it is",
+            where=directory,
+            remedy="Start the node: it knows its name, and keeps these files aside",
+        )
+    await mend(disk, directory, replace(owner, incarnation=new_incarnation(SystemRandom())))
+    return f"{directory}/{ASIDE}"
+
+
 async def _keep_report(disk: Disk, directory: str, name: str, report: bytes) -> None:
     disk.make_dirs(f"{directory}/{ASIDE}")
     file = disk.open(f"{directory}/{ASIDE}/{name}", create=True)
@@ -104,68 +158,6 @@ async def _keep_report(disk: Disk, directory: str, name: str, report: bytes) -> 
         await file.write(0, report, sync=True)
     finally:
         file.close()
-
-
-def in_words(found: Salvage) -> list[str]:
-    """What was lost and what follows, one sentence each, the worst first."""
-    lines = []
-    if found.names_lost:
-        lines.append(
-            "groups may be lost by name: this node is a new one, and a group that is not in its "
-            "log takes no part here until it is admitted anew"
-        )
-    for finding in sorted(found.findings, key=lambda finding: finding.state.name):
-        name = finding.state.name
-        if finding.verdict is Verdict.FORGOTTEN:
-            lines.append(
-                f"group {name} has lost its newest term and vote, so it may have promised anything "
-                "to anybody: it begins again empty, and takes no part until it is admitted anew"
-            )
-        elif finding.verdict is Verdict.IN_DOUBT:
-            gaps = ", ".join(
-                f"{first} to {'the end' if last is None else last}"
-                for first, last in finding.missing()
-            )
-            lines.append(
-                f"group {name} is in doubt: its log lacks {gaps or 'proof that it is whole'}; "
-                "it does not vote until it has that back from the others"
-            )
-    for damage in found.damages:
-        lines.append(f"{damage.path}, byte {damage.offset} to {damage.end}: {damage.problem}")
-    return lines
-
-
-def as_data(found: Salvage, owner: Identity) -> dict[str, Any]:
-    """The same in plain values, for a report that programs read."""
-    return {
-        "node": owner.node,
-        "cluster": owner.cluster,
-        "incarnation": owner.incarnation,
-        "names_lost": found.names_lost,
-        "groups": {
-            finding.state.name: {
-                "verdict": finding.verdict.value,
-                "term": finding.state.hard_state.term,
-                "base": finding.state.base.index,
-                "intact_to": finding.prefix[-1].index
-                if finding.prefix
-                else finding.state.base.index,
-                "missing": finding.missing(),
-                "last_known": list(finding.last_known),
-            }
-            for finding in found.findings
-        },
-        "damages": [
-            {
-                "path": damage.path,
-                "offset": damage.offset,
-                "end": damage.end,
-                "problem": damage.problem,
-                "only_contents": damage.resolved,
-            }
-            for damage in found.damages
-        ],
-    }
 
 
 def follow_doubt(group: Group, device: LogDevice) -> None:

@@ -152,51 +152,63 @@ class Salvage:
         return self.names_lost or any(not finding.certain for finding in self.findings)
 
 
+class _Run:
+    """Entries each of which is known to follow the one before."""
+
+    __slots__ = ("entries", "unsure_from")
+
+    def __init__(self, entries: Iterable[Entry], unsure_from: int) -> None:
+        self.entries = list(entries)
+        self.unsure_from = unsure_from
+        """The lowest index that what was lost right before this run may have changed."""
+
+
 class _Group:
     """One group while its records are folded."""
 
-    __slots__ = ("certain", "entries", "from_index", "lost_until", "runs", "unproven")
+    __slots__ = ("certain", "from_index", "kept", "lost_until", "prefix", "runs")
 
     def __init__(self) -> None:
         self.certain = True
-        self.entries: list[list[Entry]] = [[]]
-        """Runs; within one, each entry is known to follow the one before."""
+        self.prefix: list[Entry] = []
+        self.runs: list[_Run] = []
         self.from_index: int | None = None
         """The lowest index that lost records may have changed, since the last run was begun."""
         self.lost_until = 0
         """The highest index among lost entries; ``MAX_UINT`` if unknown."""
-        self.runs: list[tuple[Entry, ...]] = []
+        self.kept: list[tuple[Entry, ...]] = []
         """Runs kept from an earlier damage."""
 
     def cut(self, index: int) -> None:
-        """Drop everything from ``index`` on."""
-        for run in self.entries:
-            if run and run[-1].index >= index:
-                del run[max(0, index - run[0].index) :]
-        self.entries = [run for run in self.entries if run] or [[]]
+        """Drop everything from ``index`` on. A hole before a run that goes becomes the end."""
+        for entries in (self.prefix, *(run.entries for run in self.runs)):
+            if entries and entries[-1].index >= index:
+                del entries[max(0, index - entries[0].index) :]
+        for run in self.runs:
+            if not run.entries:
+                self.from_index = min(run.unsure_from, self.from_index or run.unsure_from)
+        self.runs = [run for run in self.runs if run.entries]
 
-    def append(self, entries: tuple[Entry, ...], base: int) -> None:
-        first = entries[0].index
+    def append(self, new: tuple[Entry, ...], base: int) -> None:
+        first = new[0].index
         self.cut(first)
-        last_run = self.entries[-1]
-        last_index = last_run[-1].index if last_run else base
-        healed = self.from_index is None or first <= self.from_index
-        if not healed:
+        if self.from_index is not None and first > self.from_index:
             self.drop_unsure_runs()
-            last_run = self.entries[-1]
-        if healed and first == last_index + 1:
-            last_run.extend(entries)
-        elif last_run:
-            self.entries.append(list(entries))
+            self.runs.append(_Run(new, self.from_index))
         else:
-            self.entries = [[], list(entries)]
+            end = self.runs[-1].entries if self.runs else self.prefix
+            last_index = end[-1].index if end else base
+            if first == last_index + 1:
+                end.extend(new)
+            else:
+                self.runs.append(_Run(new, last_index + 1))
         self.from_index, self.lost_until = None, 0
 
     def drop_unsure_runs(self) -> None:
         """Forget runs that lost entries may have replaced; the prefix stays a log of the past."""
         if self.from_index is not None:
-            sure = [run for run in self.entries[1:] if run[-1].index < self.from_index]
-            self.entries = [self.entries[0], *sure]
+            limit = self.from_index
+            self.runs = [run for run in self.runs if run.entries[-1].index < limit]
 
     def lose(self, first: int, until: int) -> None:
         """Entries from ``first`` on, up to ``until`` at most, were stored and are lost."""
@@ -205,12 +217,15 @@ class _Group:
 
     def move_base(self, base: int, *, suffix_kept: bool) -> None:
         if not suffix_kept:
-            self.entries, self.from_index, self.lost_until, self.runs = [[]], None, 0, []
+            self.prefix, self.runs, self.kept = [], [], []
+            self.from_index, self.lost_until = None, 0
             return
-        for run in self.entries:
-            if run and run[0].index <= base:
-                del run[: base - run[0].index + 1]
-        self.entries = [run for run in self.entries if run] or [[]]
+        for entries in (self.prefix, *(run.entries for run in self.runs)):
+            if entries and entries[0].index <= base:
+                del entries[: base - entries[0].index + 1]
+        self.runs = [run for run in self.runs if run.entries]
+        if not self.prefix and self.runs and self.runs[0].entries[0].index == base + 1:
+            self.prefix = self.runs.pop(0).entries  # it follows the snapshot, which is certain
         if self.from_index is not None:
             self.from_index = max(self.from_index, base + 1)
 
@@ -269,9 +284,9 @@ class _Fold:
             elif isinstance(item, BaseMoved):
                 group.move_base(item.base.index, suffix_kept=item.suffix_kept)
             elif isinstance(item, RunKept):
-                group.runs.append(item.block.entries)
+                group.kept.append(item.block.entries)
             elif isinstance(item, DoubtEnded):
-                group.runs = []
+                group.kept = []
             else:
                 assert isinstance(item, GroupRetired)
                 self.groups.pop(item.group)
@@ -305,17 +320,16 @@ class _Fold:
 
 def _finding(number: int, state: GroupState, group: _Group) -> Finding:
     group.drop_unsure_runs()
-    runs = [tuple(run) for run in group.entries if run]
-    prefix: tuple[Entry, ...] = ()
-    if group.entries[0] and group.entries[0][0].index == state.base.index + 1:
-        prefix, runs = runs[0], runs[1:]
+    prefix, runs = tuple(group.prefix), [tuple(run.entries) for run in group.runs]
+    if prefix and prefix[0].index != state.base.index + 1:
+        prefix, runs = (), [prefix, *runs]
     known_to = prefix[-1].index if prefix else state.base.index
     is_open = group.from_index is not None
     if state.doubt is not None:
         if runs or is_open:
             runs, is_open = [], True  # damaged twice: the others know better
         else:
-            runs = [run for run in group.runs if run[0].index > known_to]
+            runs = [run for run in group.kept if run[0].index > known_to]
     last = runs[-1][-1].index if runs else known_to
     until = max(last, group.lost_until) if is_open else last
     if state.doubt is not None:
