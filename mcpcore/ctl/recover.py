@@ -1,8 +1,8 @@
 """`mcpctl recover`: a group whose quorum is lost for good, brought back from what is left.
 
-This module exists so that nobody forces a membership by accident: it shows the plan, and carries it
-out only on the survivor with the best log, stopped, and told twice. What the plan says is decided in
-``mcpcore.node.recovery``.
+This module exists so that nobody forces a membership by accident: it shows the plan, and carries
+it out only on the survivor with the best log, stopped, and told twice. What the plan says is
+decided in ``mcpcore.node.recovery``.
 """
 
 from __future__ import annotations

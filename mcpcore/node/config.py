@@ -43,6 +43,8 @@ class NodeConfig:
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
         limits: bounds and waits of connections.
+        scrub_bytes_per_s: how fast finished parts of the log are read again in search of rot; 0
+            for not at all.
     """
 
     cluster: str
@@ -53,6 +55,7 @@ class NodeConfig:
     security: Security
     groups: Mapping[str, GroupConfig]
     limits: Limits = field(default_factory=Limits)
+    scrub_bytes_per_s: int = 1 << 20
 
     def __post_init__(self) -> None:
         for group, config in self.groups.items():

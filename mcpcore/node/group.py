@@ -304,6 +304,13 @@ class Group:
             self._wake(self)
         self._arm()
 
+    def stored_entries(self) -> list[Entry] | None:
+        """Everything after the base, as the device was given it; None while it is behind."""
+        state = self.raft.state
+        if self._closed or self._unstored or state.new_blocks or state.doubt is not None:
+            return None
+        return state.log.entries(state.log.base.index + 1, state.unwritten_from - 1)
+
     def close(self) -> None:
         """Stop: nothing more is sent, stored, applied or answered."""
         stopping = f"group {self.name}: this node is stopping"

@@ -29,6 +29,7 @@ from mcpcore.node.hosting import Hosting
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
+from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
@@ -71,6 +72,8 @@ class Node:
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
         self._salvage: Salvage | None = None
+        self._scrubber: Scrubber | None = None
+        self._scrubbing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
         self._timekeeper: Timekeeper | None = None
         self._scheduler: Scheduler | None = None
@@ -98,14 +101,15 @@ class Node:
             self._disk = self._own_disk = FileDisk()
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
-            self._device, self._salvage = await open_log(
+            device, self._salvage = await open_log(
                 self._disk,
                 config.data,
                 identity=owner,
                 monotonic_ns=self._clocks.monotonic_ns,
                 on_failure=self._fail,
             )
-            report = self._device.report
+            self._device = device
+            report = device.report
             if report.torn is not None:
                 logger.warning(
                     "node %s: cut a torn tail of %d bytes at %s, byte %d",
@@ -147,6 +151,16 @@ class Node:
             await self._hosting.recover(self._disk, self._device, self._timekeeper, self._scheduler)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
+            if config.scrub_bytes_per_s:
+                self._scrubber = Scrubber(
+                    self._disk,
+                    config.data,
+                    device,
+                    lambda: self._hosting,
+                    bytes_per_s=config.scrub_bytes_per_s,
+                )
+                scrubbing = self._scrubber.run()
+                self._scrubbing = asyncio.get_running_loop().create_task(scrubbing, name="scrub")
         except BaseException:
             await self.stop()
             raise
@@ -166,6 +180,8 @@ class Node:
             self._stopping = True
             self._hosting.close()
             self._service.close()
+            if self._scrubbing is not None:
+                self._scrubbing.cancel()
             if self._scheduler is not None:
                 self._scheduler.close()
             stopping = self._let_go()
@@ -244,6 +260,7 @@ class Node:
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
             "log_bytes": self._log_bytes(),
+            "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
             "log_damage": in_words(self._salvage) if self._salvage is not None else [],
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,

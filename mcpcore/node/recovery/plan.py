@@ -173,9 +173,11 @@ def _usable(group: SurveyedGroup) -> bool:
 
 def _differs_from(group: SurveyedGroup, best: SurveyedGroup) -> int | None:
     """The first index at which a log holds what the best one does not, or None."""
-    low = max(group.base.index, best.base.index)
-    for index in range(low + 1, group.last.index + 1):
-        if index > best.last.index or group.term_at(index) != best.term_at(index):
+    low = max(group.base.index, best.base.index) + 1
+    # Between these, neither log changes its term.
+    starts = {low, best.last.index + 1, *(first for log in (group, best) for first, _ in log.runs)}
+    for index in sorted(starts):
+        if low <= index <= group.last.index and group.term_at(index) != best.term_at(index):
             return index
     return None
 

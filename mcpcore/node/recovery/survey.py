@@ -1,8 +1,8 @@
 """What one stopped node still holds of its groups: a summary that fits in a mail.
 
-This module exists so that the logs of survivors can be compared without being in one place: a survey
-is small, says where a log's terms change, and not what is in its entries. It reads, and it judges
-nothing (``plan`` does).
+This module exists so that the logs of survivors can be compared without being in one place: a
+survey is small, says where a log's terms change, and not what is in its entries. It reads, and it
+judges nothing (``plan`` does).
 """
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from re import fullmatch
 from typing import NamedTuple
 
-from mcpcore.errors import InvalidInput, StorageFailed, StorageInUse, WrongIdentity
+from mcpcore.errors import InvalidInput, StorageBusy, StorageFailed, StorageInUse, WrongIdentity
 from mcpcore.node.disk import Disk, DiskFile
 from mcpcore.node.storage.contract import Identity
 from mcpcore.node.storage.log_image import (
@@ -33,6 +33,7 @@ from mcpcore.node.storage.log_image import (
     GroupRetired,
     LogImage,
     LogTails,
+    Record,
     advance,
 )
 from mcpcore.node.storage.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
@@ -40,6 +41,7 @@ from mcpcore.node.storage.wal_format import Row, SegmentHeader, batch_bytes, ech
 from mcpcore.node.storage.wal_recovery import LogScan, replay, segment_path
 from mcpcore.node.storage.wal_rewrite import put_aside
 from mcpcore.node.storage.wal_segment import SegmentIndex, SegmentWriter
+from mcpcore.raft.types import Block
 
 SEGMENT_BYTES = 16 << 20
 """When to begin a new segment. A batch is never split, so a segment may become larger."""
@@ -94,6 +96,7 @@ class WriteAheadLog(QueuedLog):
         self._sequence = FIRST_SEQUENCE + 1 if scan.end is None else scan.end.sequence
         self._echo = None if scan.end is None else scan.end.echo()
         self._no_space = False
+        self._drop_due = False
 
     @classmethod
     async def open(
@@ -200,6 +203,47 @@ class WriteAheadLog(QueuedLog):
         groups = self._index.needed_by(oldest, self._states)
         return tuple(sorted(self._states[group].name for group in groups))
 
+    # --- For whoever scrubs the log ---------------------------------------------------------------
+
+    def finished_segments(self) -> list[int]:
+        """The segments that are not written any more, oldest first."""
+        return self._index.finished()
+
+    def groups_in(self, segment: int) -> tuple[str, ...]:
+        """The groups that need entries of a segment or of one before it."""
+        return tuple(
+            sorted(
+                {
+                    self._states[group].name
+                    for number in self._index.finished()
+                    if number <= segment
+                    for group in self._index.needed_by(number, self._states)
+                }
+            )
+        )
+
+    def rewrite(self, blocks: Mapping[str, Sequence[Block]]) -> asyncio.Future[None]:
+        """Store entries once more, in the place of themselves, all or nothing.
+
+        Segments that nobody needs any more are gone when the future is done.
+
+        Args:
+            blocks: for each group, everything from its base on.
+
+        Raises:
+            StorageBusy: the device is full.
+            StorageClosed: it was closed.
+        """
+        self._check_open()
+        if self.full:
+            raise StorageBusy(self._pending_bytes, self._pending_bytes_max)
+        records: list[Record] = []
+        for name, each in blocks.items():
+            records += self._tails.append(name, None, each)
+        self._drop_due = True
+        size_bytes = sum(len(block.encoded) for each in blocks.values() for block in each)
+        return self._enqueue(records, size_bytes)
+
     async def _write_batch(self, batch: Sequence[Submission]) -> int:
         records = [record for each in batch for record in each.records]
         rows = [encode_record(record) for record in records]
@@ -226,7 +270,8 @@ class WriteAheadLog(QueuedLog):
             advance(self._states, record)
             self._index.record(record)
             base_moved = base_moved or isinstance(record, BaseMoved | GroupRetired | DoubtEnded)
-        if base_moved:
+        if base_moved or self._drop_due:
+            self._drop_due = False
             await self._drop_segments()
         return written
 

@@ -254,6 +254,17 @@ class Unreadable(NamedTuple):
     problem: str
 
 
+def checksums_match(buffer: bytes, head: BatchHead) -> bool:
+    """Whether every record of a batch is what was written, whatever it means."""
+    row_at = head.offset + _HEAD.size
+    data_at = row_at + head.rows * _ROW.size
+    for _, _, length, checksum, _ in _ROW.iter_unpack(buffer[row_at:data_at]):
+        if crc32(buffer[data_at : data_at + length]) != checksum:
+            return False
+        data_at += length
+    return True
+
+
 def read_each(buffer: bytes, head: BatchHead) -> Iterator[Record | Unreadable]:
     """The records of a batch one by one, damaged ones included."""
     row_at = head.offset + _HEAD.size

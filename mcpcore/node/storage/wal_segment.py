@@ -196,6 +196,10 @@ class SegmentIndex:
         """The oldest segment, unless it is the one that is being written."""
         return next(iter(self._segments)) if len(self._segments) > 1 else None
 
+    def finished(self) -> list[int]:
+        """Every segment but the one that is being written."""
+        return list(self._segments)[:-1]
+
     def needed_by(self, segment: int, states: Mapping[int, GroupState]) -> list[int]:
         """The groups that need entries of a segment."""
         return [

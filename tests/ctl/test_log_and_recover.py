@@ -1,0 +1,188 @@
+"""`mcpctl log` and `mcpctl recover` on what real processes left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.storage.log_image import EntriesAppended
+from mcpcore.node.storage.wal_recovery import records
+from tests.ctl.town import NAMES, Town, run
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A cluster that has lived: twenty keys, and every node stopped."""
+    town = Town(tmp_path_factory.mktemp("ended"))
+    try:
+        town.start(*NAMES)
+        town.wait_until_well()
+        for number in range(20):
+            done = run("put", f"key-{number}", f"value-{number}", "-c", str(town.client))
+            assert done.exit_code == 0, done.output
+        for name in NAMES:
+            town.end(name)
+        yield town
+    finally:
+        town.end_all()
+
+
+@pytest.fixture
+def data(ended: Town, tmp_path: Path) -> dict[str, str]:
+    """Copies of the nodes' data directories, to be damaged at will."""
+    for name in NAMES:
+        shutil.copytree(ended.directory / "data" / name, tmp_path / name)
+    return {name: str(tmp_path / name) for name in NAMES}
+
+
+def spoil(directory: str) -> int:
+    """Damage the batch of some entry in the middle; returns the first index that is lost."""
+    disk = FileDisk()
+    found = [
+        (batch, record)
+        for batch in records(disk, directory)
+        for record in batch.records
+        if isinstance(record, EntriesAppended)
+    ]
+    disk.close()
+    batch, record = found[len(found) // 2]
+    with open(batch.path, "r+b") as file:
+        file.seek(batch.offset)
+        file.write(bytes(batch.end - batch.offset))
+    first: int = record.block.entries[0].index
+    return first
+
+
+def test_a_sound_log_is_said_to_be_sound(data: dict[str, str]) -> None:
+    said = run("log", "verify", data["edge"])
+    assert said.exit_code == 0, said.output
+    assert "sound; 1 segments" in said.stdout
+    told = json.loads(run("log", "verify", data["edge"], "--json").stdout)
+    assert (told["sound"], told["groups"], told["sealed"]) == (True, 1, True)
+    assert "nothing to repair" in run("log", "repair", data["edge"], "--apply").stdout
+
+
+def test_a_dump_tells_every_entry_and_decodes_what_is_known(data: dict[str, str]) -> None:
+    lines = [
+        json.loads(line)
+        for line in run("log", "dump", data["edge"], "--json").stdout.split("\n")
+        if line
+    ]
+    puts = [line["command"] for line in lines if line.get("command", {}).get("op") == "Put"]
+    assert [put["key"] for put in puts] == [f"key-{number}" for number in range(20)]
+    assert puts[3]["value"] == "value-3"
+    assert {line["what"] for line in lines} >= {"group", "term and vote", "entry"}
+    some = run("log", "dump", data["edge"], "--from", "5", "--limit", "4", "--group", "main")
+    assert len(some.stdout.splitlines()) == 4
+    assert "5@1" in some.stdout
+    assert run("log", "dump", data["edge"], "--group", "other").stdout == ""
+
+
+def test_a_damaged_log_is_explained_planned_and_only_then_repaired(data: dict[str, str]) -> None:
+    first = spoil(data["edge"])
+    before = {path.name: path.read_bytes() for path in Path(data["edge"]).glob("*.log")}
+
+    said = run("log", "verify", data["edge"])
+    assert said.exit_code == 1
+    assert f"group main is in doubt: its log lacks {first} to" in said.stdout
+    assert "damage" in run("log", "dump", data["edge"]).stdout
+    planned = run("log", "repair", data["edge"], "--plan")
+    assert planned.exit_code == 0
+    assert "Nothing was changed" in planned.stdout
+    assert {path.name: path.read_bytes() for path in Path(data["edge"]).glob("*.log")} == before
+
+    done = run("log", "repair", data["edge"], "--apply")
+    assert done.exit_code == 0, done.output
+    kept = Path(data["edge"]) / "damaged"
+    assert {path.name: path.read_bytes() for path in kept.glob("*.log")} == before
+    assert json.loads(next(kept.glob("*.json")).read_text())["groups"]["main"]["missing"]
+    assert run("log", "verify", data["edge"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["log", "verify"], ["log", "dump"], ["log", "repair"],
+                                     ["recover", "--plan"], ["recover", "--survey"]])  # fmt: skip
+def test_what_is_no_log_is_refused_in_one_sentence(command: list[str], tmp_path: Path) -> None:
+    for place in (str(tmp_path), str(tmp_path / "absent")):
+        said = run(*command, place)
+        assert said.exit_code == 2
+        assert "holds no log" in said.stderr
+        assert len(said.stderr.splitlines()) == 1
+    file = tmp_path / "survey.json"
+    file.write_text("{}")
+    said = run("recover", "--plan", str(file))
+    assert said.exit_code == 2
+    assert "is no survey" in said.stderr
+
+
+def test_a_quorum_that_is_alive_is_not_recovered(data: dict[str, str]) -> None:
+    said = run("recover", "--plan", data["edge"], data["hangzhou"])
+    assert said.exit_code == 1
+    assert "start these nodes" in said.stdout
+    said = run("recover", "--apply", data["edge"], data["hangzhou"], "--i-understand")
+    assert said.exit_code == 3
+    assert "they elect a leader by themselves" in said.stderr.lower()
+
+
+def test_nothing_is_forced_without_being_told_twice_nor_on_the_wrong_node(
+    data: dict[str, str], tmp_path: Path
+) -> None:
+    said = run("recover", "--apply", data["edge"])
+    assert said.exit_code == 3
+    assert "--i-understand" in said.stderr
+    survey = tmp_path / "edge.json"
+    survey.write_text(run("recover", "--survey", data["edge"]).stdout)
+    said = run("recover", "--apply", str(survey), "--i-understand")
+    assert said.exit_code == 2
+    assert run("recover", "--plan", data["edge"], str(survey)).exit_code == 2, "one node twice"
+    assert run("log", "verify", data["edge"]).exit_code == 0
+
+
+def test_one_survivor_of_three_carries_the_group_on_with_every_acknowledged_key(
+    ended: Town,
+) -> None:
+    directory = str(ended.directory / "data" / "hangzhou")
+    plan = run("recover", "--plan", directory)
+    assert plan.exit_code == 0, plan.output
+    assert "missing edge, us-east-1" in plan.stdout
+    assert "the best log is hangzhou's" in plan.stdout
+    before = json.loads(run("recover", "--survey", directory).stdout)
+
+    ended.start("hangzhou")
+    running = run("recover", "--apply", directory, "--i-understand")
+    assert running.exit_code == 3, "never while the node runs"
+    assert "stop it first" in running.stderr
+    ended.end("hangzhou")
+
+    done = run("recover", "--apply", directory, "--i-understand")
+    assert done.exit_code == 0, done.output
+    report = next(Path(directory).glob("recovered-*.json"))
+    assert json.loads(report.read_text())["voters"] == ["hangzhou"]
+    after = json.loads(run("recover", "--survey", directory).stdout)
+    assert after["incarnation"] != before["incarnation"]
+    assert after["groups"]["main"]["voters"] == ["hangzhou"]
+    assert after["groups"]["main"]["term"] > before["groups"]["main"]["term"]
+
+    ended.start("hangzhou")
+    deadline = time.monotonic() + 20
+    while (got := run("get", "key-19", "-c", str(ended.client))).exit_code:
+        assert time.monotonic() < deadline, got.output
+    assert got.stdout.strip() == "value-19"
+
+    # The others come back with their old data, and lead the old group on: nobody here listens.
+    ended.start("us-east-1", "edge")
+    time.sleep(4)
+    status = json.loads(run("status", "-c", str(ended.client), "-o", "json").stdout)
+    told = json.dumps(status)
+    assert "hangzhou" in told
+    ended.end("us-east-1")
+    ended.end("edge")
+    assert run("put", "after", "all", "-c", str(ended.client)).exit_code == 0
+    ended.end("hangzhou")
