@@ -74,6 +74,9 @@ RootGroup.families = {
     "recover": Family(
         "mcpcore.ctl.recover", "Bring a group back whose quorum is lost for good: plan, then apply."
     ),
+    "backup": Family(
+        "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
+    ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }
 

@@ -20,6 +20,7 @@ import msgpack
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
+from mcpcore.node.backup import Backup
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
@@ -242,6 +243,15 @@ class Node:
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return self._hosting.names
+
+    def back_up(self, group: str) -> Backup:
+        """The applied state of a group as it is now, to be read piece by piece.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+            Rejected: the group is out of service here.
+        """
+        return Backup(self.group(group), self.config.cluster, self._clocks.wall_ns())
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""

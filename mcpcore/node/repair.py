@@ -62,6 +62,9 @@ async def open_log(
     except StorageCorrupt as error:
         logger.error("node %s: %s", identity.node, error)
     found = await mend(disk, directory, identity)
+    for line in in_words(found):
+        logger.warning("node %s: %s", identity.node, line)
+    logger.warning("node %s: the damaged files are kept in %s/%s", identity.node, directory, ASIDE)
     return await sound(), found
 
 
@@ -87,16 +90,13 @@ async def mend(disk: Disk, directory: str, identity: Identity) -> Salvage:
         report = json.dumps(as_data(found, owner), indent=2).encode()
         number = 1 + max(scan.segments, default=0)
         await _keep_report(disk, directory, f"report-{number:08}.json", report)
-        aside = await write_anew(disk, directory, scan, found, owner)
+        await write_anew(disk, directory, scan, found, owner)
     except BlockingIOError as error:
         raise StorageInUse(f"{directory}: the log is open elsewhere; end that first") from error
     except OSError as error:
         raise StorageFailed(f"{directory}: the log cannot be written anew: {error}") from error
     finally:
         lock.close()
-    for line in in_words(found):
-        logger.warning("node %s: %s", owner.node, line)
-    logger.warning("node %s: the damaged files are kept: %s", owner.node, ", ".join(aside))
     return found
 
 

@@ -40,6 +40,9 @@ class Op(IntEnum):
     """(request): events follow until CANCEL or the end of the connection."""
     CANCEL = 6
     """(id of the watch): answered with None."""
+    BACKUP = 40
+    """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
+    none at its end. Administrators only; one at a time on a connection."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -49,6 +52,7 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),
+    Op.BACKUP: (int,),
 }
 
 

@@ -20,7 +20,9 @@ from mcpcore.errors import (
     NotPermitted,
     OutcomeUnknown,
     QueueFull,
+    Rejected,
 )
+from mcpcore.node.backup import Backup
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
@@ -76,6 +78,7 @@ class _Served:
         self._forget = forget
         self._under_way: set[asyncio.Future[Any]] = set()
         self._watches: dict[int, Watching] = {}
+        self._backup: tuple[int, Backup] | None = None
         connection.on_frame = self.on_frame
         connection.on_close = self.ended
 
@@ -84,6 +87,7 @@ class _Served:
         for watching in self._watches.values():
             watching.cancel()
         self._watches.clear()
+        self._backup = None
         for future in list(self._under_way):
             future.cancel()  # nobody waits for the answer; a proposal takes its course all the same
         self._forget(self)
@@ -126,6 +130,22 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+        elif op is Op.BACKUP:
+            if self._connection.role is not Role.ADMIN:
+                raise NotPermitted("backup", self._connection.name)
+            self._reply(number, self._back_up(number, group, arguments[0]))
+
+    def _back_up(self, number: int, group: str, handle: int) -> object:
+        if not handle:
+            backup = self._node.back_up(group)
+            self._backup = (number, backup)
+            return (number, backup.described())
+        if self._backup is None or self._backup[0] != handle:
+            raise Rejected(f"no backup {handle} is under way on this connection; begin again")
+        piece = self._backup[1].piece()
+        if not piece:
+            self._backup = None
+        return piece
 
     def _count(self, group: str) -> None:
         if len(self._under_way) >= MAX_REQUESTS_PER_CLIENT:

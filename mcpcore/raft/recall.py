@@ -201,12 +201,11 @@ def _judge_stuck(state: RaftState, doubt: InDoubt) -> None:
     elif state.now_ns - doubt.stuck_since_ns >= state.settings.election_timeout_ns:
         voters = sorted(state.configuration.voters | state.configuration.outgoing)
         lost = [name for name in voters if not sound.get(name)]
-        end = f" to {doubt.runs[0][0].index - 1}" if doubt.runs else " on"
         _note_stuck(
             state,
             doubt,
             f"{', '.join(lost)} of {', '.join(voters)} lost part of their logs, and nobody holds "
-            f"what {state.id} lacks from index {state.log.last_index + 1}{end}. Bring back a "
+            f"what {state.id} lacks from index {_hole(state, doubt)}. Bring back a "
             "member whose disk is sound; if there is none, `mcpctl recover --plan` shows what can "
             "be kept",
         )
@@ -233,5 +232,9 @@ def in_words(state: RaftState) -> str:
     doubt = state.doubt
     if doubt is None or doubt.stuck:
         return "" if doubt is None else doubt.stuck
-    end = f" to {doubt.runs[0][0].index - 1}" if doubt.runs else " on"
-    return f"lost entries from index {state.log.last_index + 1}{end}, waits for the others"
+    return f"lost entries from index {_hole(state, doubt)}, waits for the others"
+
+
+def _hole(state: RaftState, doubt: InDoubt) -> str:
+    end = f"to {doubt.runs[0][0].index - 1}" if doubt.runs else "on"
+    return f"{state.log.last_index + 1} {end}"

@@ -1,4 +1,4 @@
-"""`mcpctl log` and `mcpctl recover` on what real processes left behind."""
+"""`mcpctl log`, `recover` and `backup` on what real processes left behind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.kv.local import KeyValueNode
+from mcpcore.node.machine import ReplicatedState
 from mcpcore.node.storage.log_image import EntriesAppended
+from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
 from mcpcore.node.storage.wal_recovery import records
 from tests.ctl.town import NAMES, Town, run
 
@@ -20,14 +24,19 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """A cluster that has lived: twenty keys, and every node stopped."""
+    """A cluster that has lived: eight keys, a backup, and every node stopped."""
     town = Town(tmp_path_factory.mktemp("ended"))
     try:
         town.start(*NAMES)
         town.wait_until_well()
-        for number in range(20):
+        for number in range(8):
             done = run("put", f"key-{number}", f"value-{number}", "-c", str(town.client))
             assert done.exit_code == 0, done.output
+        file = str(town.directory / "main.snap")
+        refused = run("backup", "take", "main", file, "-c", str(town.client))
+        assert refused.exit_code == 3, "a client is no administrator"
+        taken = run("backup", "take", "main", file, "-c", str(town.admin))
+        assert taken.exit_code == 0, taken.output
         for name in NAMES:
             town.end(name)
         yield town
@@ -77,7 +86,7 @@ def test_a_dump_tells_every_entry_and_decodes_what_is_known(data: dict[str, str]
         if line
     ]
     puts = [line["command"] for line in lines if line.get("command", {}).get("op") == "Put"]
-    assert [put["key"] for put in puts] == [f"key-{number}" for number in range(20)]
+    assert [put["key"] for put in puts] == [f"key-{number}" for number in range(8)]
     assert puts[3]["value"] == "value-3"
     assert {line["what"] for line in lines} >= {"group", "term and vote", "entry"}
     some = run("log", "dump", data["edge"], "--from", "5", "--limit", "4", "--group", "main")
@@ -145,6 +154,67 @@ def test_nothing_is_forced_without_being_told_twice_nor_on_the_wrong_node(
     assert run("log", "verify", data["edge"]).exit_code == 0
 
 
+def accounts(status: str) -> list[dict[str, Any]]:
+    """What each node that answered said of itself, wherever `status` puts it."""
+
+    def walk(value: object) -> Iterator[dict[str, Any]]:
+        if isinstance(value, dict):
+            if "node" in value and "groups" in value:
+                yield value
+            for each in value.values():
+                yield from walk(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from walk(each)
+
+    return list(walk(json.loads(status)))
+
+
+def test_a_backup_tells_what_it_is_of_and_becomes_a_cluster_of_its_own(
+    ended: Town, tmp_path: Path
+) -> None:
+    file = str(ended.directory / "main.snap")
+    told = json.loads(run("backup", "inspect", file, "--json").stdout)
+    assert (told["cluster"], told["group"], told["voters"]) == ("demo", "main", sorted(NAMES))
+    assert "sound" in run("backup", "inspect", file).stdout
+    data = str(tmp_path / "data")
+    same = run("backup", "restore", file, "--data", data, "--node", "a", "--as-new-cluster", "demo")
+    assert same.exit_code == 3
+    assert not Path(data).exists()
+    made = run("backup", "restore", file, "--data", data, "--node", "a", "--as-new-cluster", "two")
+    assert made.exit_code == 0, made.output
+    survey = json.loads(run("recover", "--survey", data).stdout)
+    assert (survey["cluster"], survey["node"]) == ("two", "a")
+    group = survey["groups"]["main"]
+    assert group["base"] == [told["term"], told["index"]]
+    assert group["voters"] == ["a"]
+    again = run("backup", "restore", file, "--data", data, "--node", "a", "--as-new-cluster", "two")
+    assert again.exit_code == 2
+    assert "holds a log already" in again.stderr
+
+    disk = FileDisk()
+    [stored] = SnapshotDirectory(disk, data, "main").stored()
+    reader = SnapshotDirectory(disk, data, "main").open(stored)
+    state = ReplicatedState(KeyValueNode())
+    state.restore(reader.chunks())
+    assert state.digest().hex() == told["digest"]
+    reader.close()
+    disk.close()
+
+
+def test_a_damaged_backup_is_never_restored(ended: Town, tmp_path: Path) -> None:
+    whole = (ended.directory / "main.snap").read_bytes()
+    file = tmp_path / "damaged.snap"
+    for at in (10, len(whole) - 30, len(whole) - 1):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert run("backup", "inspect", str(file)).exit_code in (2, 5)
+        made = run("backup", "restore", str(file), "--data", str(tmp_path / "data"),
+                   "--node", "a", "--as-new-cluster", "two")  # fmt: skip
+        assert made.exit_code in (2, 5)
+        assert len(made.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
 def test_one_survivor_of_three_carries_the_group_on_with_every_acknowledged_key(
     ended: Town,
 ) -> None:
@@ -172,16 +242,17 @@ def test_one_survivor_of_three_carries_the_group_on_with_every_acknowledged_key(
 
     ended.start("hangzhou")
     deadline = time.monotonic() + 20
-    while (got := run("get", "key-19", "-c", str(ended.client))).exit_code:
+    while (got := run("get", "key-7", "-c", str(ended.client))).exit_code:
         assert time.monotonic() < deadline, got.output
-    assert got.stdout.strip() == "value-19"
+    assert got.stdout.strip() == "value-7"
 
     # The others come back with their old data, and lead the old group on: nobody here listens.
     ended.start("us-east-1", "edge")
-    time.sleep(4)
-    status = json.loads(run("status", "-c", str(ended.client), "-o", "json").stdout)
-    told = json.dumps(status)
-    assert "hangzhou" in told
+    time.sleep(3)
+    said = run("status", "-c", str(ended.client), "-o", "json").stdout
+    leaders = {node["node"]: node["groups"]["main"]["leader"] for node in accounts(said)}
+    assert leaders["hangzhou"] == "hangzhou"
+    assert leaders["edge"] in ("edge", "us-east-1")
     ended.end("us-east-1")
     ended.end("edge")
     assert run("put", "after", "all", "-c", str(ended.client)).exit_code == 0

@@ -29,7 +29,7 @@ def in_words(found: Salvage) -> list[str]:
             )
         elif finding.verdict is Verdict.IN_DOUBT:
             gaps = ", ".join(
-                f"{first} to {'the end' if last is None else last}"
+                str(first) if first == last else f"{first} to {last or 'the end'}"
                 for first, last in finding.missing()
             )
             lines.append(

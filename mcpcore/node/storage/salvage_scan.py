@@ -130,7 +130,7 @@ class SalvageScan:
             path = segment_path(self._directory, number)
             buffer = read_file(self._disk, path)
             if previous and number != previous + 1:
-                gap = Damage(path, 0, 0, f"segments {previous + 1} to {number - 1} are missing")
+                gap = Damage(path, 0, 0, f"{number - previous - 1} segments before it are missing")
                 yield Piece(number, expected or 0, (LostBatches(None),), False, gap)
                 expected = None
             previous = number
@@ -150,7 +150,7 @@ class SalvageScan:
             if expected is not None and header.first_sequence > expected:
                 place = segment_path(self._directory, number - 1)
                 count = header.first_sequence - expected
-                gap = Damage(place, self._end, self._end, f"{count} batches at the end are gone")
+                gap = Damage(place, self._end, self._end, f"{_batches(count)} at the end: gone")
                 yield Piece(number, header.first_sequence - 1, (LostBatches(count),), False, gap)
             expected = header.first_sequence
             repeating = not header.origin and (number == 1 or number != self.segments[0])
@@ -192,7 +192,7 @@ class SalvageScan:
                     yield Piece(number, expected, (LostBatches(None),), first, damage)
                 return  # a torn tail, or what the next segment's header tells
             count = later.sequence - expected
-            what = f"{count} batches from {expected} on were durable and cannot be read"
+            what = f"{_batches(count)} from number {expected} on, once durable, cannot be read"
             # The first batch of a segment repeats what is known, unless nothing was before it.
             repeats = first and count == 1 and repeating
             damage = Damage(path, offset, later.offset, what, resolved=repeats)
@@ -260,6 +260,10 @@ def _with_echo(damaged: Piece, after: Piece | None) -> Piece:
             for item, said in zip(own, items, strict=True)
         )
     return replace(damaged, items=items, damage=replace(damaged.damage, resolved=resolved))
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count} batches"
 
 
 def _is_echo(item: Item) -> bool:
