@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import StorageFailed
@@ -312,6 +312,20 @@ damages = st.lists(
 
 
 @settings(deadline=None, max_examples=80)
+@example(  # a run from before a loss was taken for what the loss may have replaced
+    [("h", 1, 1), ("h", 2, 0), ("h", 3, 2), ("h", 2, 0), ("h", 3, 0), ("h", 2, 0), ("h", 2, 1)]
+    + [("h", 3, 2), ("g", 0, 2), ("h", 0, 1), ("g", 1, 0), ("h", 2, 2), ("h", 3, 0), ("h", 1, 1)],
+    [(0.1117, 0.6162, 9), (0.0, 0.4668, 512), (0.7075, 0.421, 9), (0.8854, 0.2, 1)],
+    3 * 1024,
+    True,
+)
+@example(  # a hole was forgotten when the run behind it was replaced
+    [("g", 0, 0), ("g", 3, 0), ("g", 3, 1), ("h", 3, 1), ("g", 1, 2), ("h", 0, 1), ("h", 2, 0)]
+    + [("g", 3, 1), ("g", 3, 0), ("g", 0, 2), ("h", 0, 1), ("g", 0, 2), ("h", 1, 2), ("g", 0, 1)],
+    [(0.93, 1.0, 9), (0.93, 1.0, 9)],
+    3 * 1024,
+    True,
+)
 @given(steps, damages, st.sampled_from([1 << 20, 3 * SECTOR, 6 * SECTOR]), st.booleans())
 async def test_wherever_bytes_rot_opening_never_fails_and_never_claims_what_it_does_not_know(
     steps: list[tuple[str, int, int]],
