@@ -1,7 +1,8 @@
 """A node: many groups over one log, one connection per peer and one turn per loop turn.
 
 This module exists so that the parts of a node are put together, started and stopped in one place.
-It holds no rule of any protocol: messages go to groups, groups' messages go to peers.
+It holds no rule of any protocol: messages go to groups, groups' messages go to peers. Which groups
+there are is the business of ``hosting``, when they act that of ``scheduler``.
 """
 
 from __future__ import annotations
@@ -18,33 +19,27 @@ import msgpack
 
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation, UnknownGroup
+from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
-from mcpcore.node.machine import ReplicatedState, StateMachine
-from mcpcore.node.outgoing import Outgoing
+from mcpcore.node.hosting import Hosting
+from mcpcore.node.machine import StateMachine
+from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice, RecoveredGroup
+from mcpcore.node.storage.contract import Identity, LogDevice
 from mcpcore.node.storage.wal import WriteAheadLog
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
-from mcpcore.raft.codec import Row, from_row
-from mcpcore.raft.core import Raft
-from mcpcore.raft.log import RaftLog
-from mcpcore.raft.messages import Message
-from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.types import Configuration
+from mcpcore.raft.codec import from_row
 
 logger = logging.getLogger("mcpcore.node")
 
 __all__ = ["GroupConfig", "Node", "NodeConfig"]
-
-CLOCK_BEAT_S = 1.0
 
 
 class Node:
@@ -68,7 +63,6 @@ class Node:
         rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self._machine = machine
         self._disk = disk
         self._own_disk: FileDisk | None = None
         self._clocks = clocks or SystemClocks()
@@ -76,14 +70,10 @@ class Node:
         self._device: LogDevice | None = None
         self._transport: Transport | None = None
         self._timekeeper: Timekeeper | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._scheduler: Scheduler | None = None
         self._service = ClientService(self)
-        self._groups: dict[str, Group] = {}
-        self._due: dict[Group, None] = {}
-        self._turn_is_due = False
-        self._outgoing: dict[str, Outgoing] = {}
+        self._hosting = Hosting(config, machine, self._clocks, self._rng, failed=self._fail)
         self._incarnations: dict[str, str] = {}
-        self._quiet: set[str] = set()
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -146,15 +136,21 @@ class Node:
                 fresh=not self._device.groups(),
             )
             await self._timekeeper.start()
-            await self._recover(self._device, self._timekeeper)
+            self._scheduler = Scheduler(
+                config.peers,
+                config.limits.max_frame_bytes,
+                header=self._timekeeper.header,
+                post=self._transport.send,
+            )
+            await self._hosting.recover(self._device, self._timekeeper, self._scheduler)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
         except BaseException:
             await self.stop()
             raise
-        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="clock-beat")
-        for group in self._groups.values():
-            self._wake(group)
+        self._scheduler.start()
+        for group in self._hosting:
+            self._scheduler.wake(group)
 
     async def stop(self) -> None:
         """Stop taking part, finish what is on its way to the disk, and let go of everything.
@@ -166,11 +162,10 @@ class Node:
     def _begin_to_stop(self) -> asyncio.Task[None]:
         if self._stop_task is None:
             self._stopping = True
-            for group in self._groups.values():
-                group.close()
+            self._hosting.close()
             self._service.close()
-            if self._beating is not None:
-                self._beating.cancel()
+            if self._scheduler is not None:
+                self._scheduler.close()
             stopping = self._let_go()
             self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
         return self._stop_task
@@ -217,10 +212,7 @@ class Node:
         Raises:
             UnknownGroup: there is no such group here.
         """
-        group = self._groups.get(name)
-        if group is None:
-            raise UnknownGroup(name, self.config.name, self.groups)
-        return group
+        return self._hosting.group(name)
 
     @property
     def clock(self) -> NodeClock:
@@ -231,7 +223,7 @@ class Node:
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
-        return tuple(sorted(self._groups))
+        return self._hosting.names
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
@@ -259,7 +251,7 @@ class Node:
                 "reasons": list(health.reasons),
                 "view": [asdict(row) for row in self.clock.view()],
             },
-            "groups": {name: asdict(self._groups[name].status()) for name in self.groups},
+            "groups": {name: asdict(self.group(name).status()) for name in self.groups},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
@@ -273,7 +265,7 @@ class Node:
             logger.warning("node %s came back without its memory (wiped disk?)", peer)
         if self._timekeeper is not None:
             self._timekeeper.connected(peer)
-        for group in self._groups.values():
+        for group in self._hosting:
             group.peer_connected(peer, remembers=known == incarnation)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
@@ -297,7 +289,7 @@ class Node:
         for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
                 raise InvalidInput("a message must be an array that starts with its group")
-            group = self._groups.get(row[0])
+            group = self._hosting.find(row[0])
             message = from_row(row[1:])
             if group is None:
                 continue  # a group that this node does not (or not yet) have
@@ -311,59 +303,6 @@ class Node:
         self._service.serve(connection)
 
     # --- inside --------------------------------------------------------------------------------
-
-    async def _recover(self, device: LogDevice, timekeeper: Timekeeper) -> None:
-        recovered = device.groups()
-        for name in sorted(recovered.keys() - self.config.groups.keys()):
-            logger.warning(
-                "node %s: the log holds group %s, which the configuration does not name; it is "
-                "kept and not served",
-                self.config.name,
-                name,
-            )
-        created = []
-        for name, config in self.config.groups.items():
-            if name not in recovered:
-                configuration = Configuration.of(config.voters)
-                created.append(device.create_group(name, configuration))
-                recovered[name] = RecoveredGroup(
-                    name, device.hard_state(name), RaftLog().base, configuration
-                )
-        await asyncio.gather(*created)  # one sync for all of them
-        for name, config in self.config.groups.items():
-            self._groups[name] = self._make_group(
-                recovered[name], config.settings, device, timekeeper
-            )
-        device.release_recovered()
-
-    def _make_group(
-        self,
-        found: RecoveredGroup,
-        settings: RaftSettings,
-        device: LogDevice,
-        timekeeper: Timekeeper,
-    ) -> Group:
-        raft = Raft(
-            self.config.name,
-            settings,
-            random.Random(self._rng.getrandbits(64)),
-            configuration=found.configuration,
-            hard_state=found.hard_state,
-            log=RaftLog(found.base, found.entries),
-            now_ns=self._clocks.monotonic_ns(),
-            group=found.name,
-        )
-        return Group(
-            found.name,
-            raft,
-            ReplicatedState(self._machine(found.name)),
-            device,
-            self._clocks,
-            send=self._send,
-            wake=self._wake,
-            failed=self._fail,
-            clock_health=timekeeper.health,
-        )
 
     def _log_bytes(self) -> int | None:
         """What the log takes on the disk; None if the disk does not say. A status is wanted most
@@ -381,44 +320,6 @@ class Node:
             logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
             return None
         return total
-
-    def _wake(self, group: Group) -> None:
-        self._due[group] = None
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """One turn of every group that wants one, then one frame to every peer."""
-        self._turn_is_due = False
-        due, self._due = self._due, {}
-        for group in due:
-            group.turn()
-        outgoing, self._outgoing = self._outgoing, {}
-        for peer, messages in outgoing.items():
-            for rows, droppable in messages.frames():
-                self._post(peer, rows, droppable)
-
-    def _post(self, peer: str, rows: list[Row], droppable: bool) -> None:
-        if self._transport is None or self._timekeeper is None or self._stopping:
-            return
-        self._quiet.discard(peer)
-        frame = (self._timekeeper.header(peer), rows)
-        self._transport.send(peer, msgpack.packb(frame), droppable=droppable)
-
-    async def _beat(self) -> None:
-        """Tell peers the time that heard nothing else lately, so that clocks stay known."""
-        while True:
-            self._quiet = set(self.config.peers)
-            await asyncio.sleep(CLOCK_BEAT_S)
-            for peer in sorted(self._quiet):
-                self._post(peer, [], True)
-
-    def _send(self, to: str, group: str, message: Message) -> None:
-        messages = self._outgoing.get(to)
-        if messages is None:
-            messages = self._outgoing[to] = Outgoing(self.config.limits.max_frame_bytes)
-        messages.add(group, message)
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""
