@@ -22,6 +22,11 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    SnapshotAsk,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotReply,
+    SnapshotStatus,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -29,7 +34,7 @@ from mcpcore.raft.messages import (
 from mcpcore.raft.types import EMPTY_BLOCK, MAX_UINT, Block
 
 # Tags are part of the protocol: never reuse one, never renumber. Tag 1 is Append and is the only
-# one whose fields are not all integers or truth values.
+# one whose fields are not all integers, truth values or bytes.
 _CLASSES: dict[int, type[Message]] = {
     1: Append,
     2: AppendReply,
@@ -42,7 +47,13 @@ _CLASSES: dict[int, type[Message]] = {
     9: TimeoutNow,
     10: ReadIndex,
     11: ReadIndexReply,
+    20: SnapshotOffer,
+    21: SnapshotChunk,
+    22: SnapshotReply,
+    23: SnapshotAsk,
 }
+_SNAPSHOT_TAGS = frozenset({20, 22})
+_STATUSES = frozenset(int(status) for status in SnapshotStatus)
 _TAGS = {kind: tag for tag, kind in _CLASSES.items()}
 _BLOCK_AT = 1 + Append._fields.index("block")
 _SHAPES: dict[int, tuple[type, ...]] = {
@@ -89,7 +100,23 @@ def from_row(row: object) -> Message:
             raise InvalidInput(f"{kind.__name__} holds a field that is no {wanted.__name__} >= 0")
     if tag == 1:
         return _append(fields)
-    return kind(*fields)
+    message = kind(*fields)
+    if tag in _SNAPSHOT_TAGS:
+        _check_snapshot(message)
+    return message
+
+
+def _check_snapshot(message: Message) -> None:
+    match message:
+        case SnapshotOffer() if not 0 < message.last_term <= message.term or not message.last_index:
+            raise InvalidInput(
+                f"a snapshot up to {message.last_index} (term {message.last_term}) cannot be "
+                f"offered in term {message.term}"
+            )
+        case SnapshotReply() if message.status not in _STATUSES:
+            raise InvalidInput(f"unknown status {message.status} of a snapshot")
+        case _:
+            pass
 
 
 def _append(fields: tuple[Any, ...]) -> Append:

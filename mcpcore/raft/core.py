@@ -22,7 +22,7 @@ from mcpcore.errors import (
     QueueFull,
     TransferUnderWay,
 )
-from mcpcore.raft import commitment, election, reads, replication, transfer
+from mcpcore.raft import commitment, election, reads, replication, snapshots, transfer
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.messages import (
     Append,
@@ -34,11 +34,16 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    SnapshotAsk,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotReply,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
@@ -55,6 +60,7 @@ class Ready(NamedTuple):
         committed: entries to apply, each exactly once, in order.
         reads: reads that may be answered once applied up to their index (0: cannot be confirmed).
         events: what changed about roles, for logs and people.
+        snapshots: who wants one, and what arrived of one; see ``Raft.snapshots`` for the answers.
     """
 
     messages: list[Row]
@@ -62,6 +68,7 @@ class Ready(NamedTuple):
     committed: list[Entry]
     reads: list[ReadAnswer]
     events: list[RoleChanged]
+    snapshots: list[SnapshotEvent]
 
 
 class Raft:
@@ -77,12 +84,14 @@ class Raft:
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+        applied: up to where a snapshot was restored; None means up to where ``log`` begins.
+        stateless: no snapshot was found for where ``log`` begins, so another member must send one.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "snapshots")
 
     def __init__(
         self,
@@ -95,7 +104,10 @@ class Raft:
         log: RaftLog | None = None,
         now_ns: int = 0,
         group: str = "main",
+        applied: int | None = None,
+        stateless: bool = False,
     ) -> None:
+        log = log if log is not None else RaftLog()
         self._state = RaftState(
             node,
             settings,
@@ -103,9 +115,13 @@ class Raft:
             group=group,
             configuration=configuration,
             hard_state=hard_state,
-            log=log if log is not None else RaftLog(),
+            log=log,
             now_ns=now_ns,
+            applied=log.base.index if applied is None else applied,
+            stateless=stateless,
         )
+        self.snapshots = snapshots.Snapshots(self._state)
+        """What a driver does with snapshots."""
 
     # --- what is ---------------------------------------------------------------------------
 
@@ -149,6 +165,7 @@ class Raft:
             commitment.check_office(state)
         if state.is_leader:
             transfer.give_up_when_late(state)
+            transfer.leave_without_state(state)
             replication.resend_lost(state)
             if now_ns >= state.heartbeat_due_ns:
                 commitment.beat(state)
@@ -275,20 +292,28 @@ class Raft:
             reads.confirm(state)
         write = state.take_write()
         committed: list[Entry] = []
-        if state.handed < state.commit:
+        if self.has_more:
             last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
             if state.role is Role.LEADER:
                 state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
             state.handed = last
-        ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
+        ready = Ready(
+            state.outbox,
+            write,
+            committed,
+            state.read_answers,
+            state.events,
+            self.snapshots.take_events(),
+        )
         state.outbox, state.read_answers, state.events = [], [], []
         return ready
 
     @property
     def has_more(self) -> bool:
         """Whether another ``ready`` would hand out more: committed entries come in portions."""
-        return self._state.handed < self._state.commit
+        state = self._state
+        return state.handed < state.commit and not state.stateless
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -308,7 +333,7 @@ class Raft:
         term = message.term
         kind = type(message)
         if term > state.term:
-            if kind is Append or kind is Heartbeat:
+            if kind in _FROM_LEADER:
                 election.become_follower(state, term, sender, f"{sender} leads term {term}")
             elif kind in _REPLIES:
                 reason = f"{sender} is already in term {term}"
@@ -322,6 +347,9 @@ class Raft:
             if kind is Heartbeat:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
+                return
+            if isinstance(message, SnapshotOffer | SnapshotChunk):
+                snapshots.refuse_old(state, sender, message)
                 return
             if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
@@ -350,6 +378,16 @@ class Raft:
                 reads.on_read_index(state, sender, message)
             case ReadIndexReply():
                 reads.on_read_index_reply(state, sender, message)
+            case SnapshotOffer():
+                self._expect_follower(sender, term)
+                snapshots.on_offer(state, sender, message)
+            case SnapshotChunk():
+                self._expect_follower(sender, term)
+                snapshots.on_chunk(state, sender, message)
+            case SnapshotReply():
+                replication.on_snapshot_reply(state, sender, message)
+            case SnapshotAsk():
+                snapshots.on_ask(state, sender, message)
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -363,7 +401,10 @@ class Raft:
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
 _TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
-_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
+_REPLIES = frozenset(
+    {AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, SnapshotReply}
+)
+_FROM_LEADER = frozenset({Append, Heartbeat, SnapshotOffer, SnapshotChunk})
 
 
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
@@ -371,6 +412,7 @@ def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
         election.keep_promise(state, sender, beat.promise_ns)
         state.reply(sender, HeartbeatReply(state.term, beat.session, beat.round, beat.sent_ns))
     commitment.learn_commit(state, beat.commit)
+    snapshots.ask_again(state, sender)
 
 
 def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -> None:

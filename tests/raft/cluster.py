@@ -15,12 +15,29 @@ import msgpack
 from mcpcore.raft.codec import from_row, to_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.invariants import FigureThree
-from mcpcore.raft.log import RaftLog
-from mcpcore.raft.messages import AppendReply, Message, PreVote, Vote, VoteReply
+from mcpcore.raft.log import START
+from mcpcore.raft.messages import (
+    AppendReply,
+    Message,
+    PreVote,
+    SnapshotReply,
+    SnapshotStatus,
+    Vote,
+    VoteReply,
+)
 from mcpcore.raft.quorum import quorum_value
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import BaseChange, SnapshotOffered
 from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
-from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+from tests.raft.snapshotting import (
+    Part,
+    Sending,
+    Snapshot,
+    carry_out,
+    offer_again,
+    recover,
+)
 
 MS = 1_000_000
 SETTINGS = RaftSettings(election_timeout_ns=1000 * MS, heartbeat_ns=200 * MS)
@@ -33,14 +50,39 @@ class Disk:
     hard_state: HardState = field(default_factory=HardState)
     entries: list[Entry] = field(default_factory=list)
     pending: list[Write] = field(default_factory=list)
+    base: LogPosition = START
+    configuration: Configuration | None = None
+    """In force at ``base``; None: the one that the group began with."""
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    """Durable ones by the index of the last entry that they cover."""
+    part: Part | None = None
 
     def store(self, write: Write) -> None:
         if write.hard_state is not None:
             self.hard_state = write.hard_state
+        if write.base is not None and not write.base.suffix_kept:
+            self._begin_at(write.base, [])
         for block in write.blocks:
-            first = block.entries[0].index
-            assert first <= len(self.entries) + 1, "a hole on the disk"
-            self.entries[first - 1 :] = block.entries
+            offset = block.entries[0].index - self.base.index - 1
+            assert 0 <= offset <= len(self.entries), "a hole on the disk"
+            self.entries[offset:] = block.entries
+        if write.base is not None and write.base.suffix_kept:
+            self._begin_at(write.base, self.entries[write.base.position.index - self.base.index :])
+
+    def _begin_at(self, change: BaseChange, entries: list[Entry]) -> None:
+        index = change.position.index
+        assert max(self.snapshots, default=0) >= index, "no snapshot stands for what is dropped"
+        assert index >= self.base.index, "a base never goes back"
+        self.base, self.configuration, self.entries = (
+            change.position,
+            change.configuration,
+            list(entries),
+        )
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether this very entry is durable, or covered by the snapshot that the log begins at."""
+        offset = entry.index - self.base.index - 1
+        return offset < 0 or (offset < len(self.entries) and self.entries[offset] == entry)
 
 
 @dataclass
@@ -51,6 +93,8 @@ class Member:
     answers: list[ReadAnswer] = field(default_factory=list)
     asked: dict[int, int] = field(default_factory=dict)
     up: bool = True
+    sendings: dict[str, Sending] = field(default_factory=dict)
+    offered: SnapshotOffered | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +135,17 @@ class Cluster:
             self.members[name] = Member(self._start(name, disk), disk)
 
     def _start(self, name: str, disk: Disk) -> Raft:
+        start = recover(disk, self.configuration)
         return Raft(
             name,
             self.settings,
             random.Random(self.rng.randrange(1 << 30)),
-            configuration=self.configuration,
-            hard_state=disk.hard_state,
-            log=RaftLog(entries=disk.entries),
+            configuration=start.configuration,
+            hard_state=start.hard_state,
+            log=start.log,
             now_ns=self.clock_ns(name),
+            applied=start.applied,
+            stateless=start.stateless,
         )
 
     # --- looking ---------------------------------------------------------------------------
@@ -145,6 +192,8 @@ class Cluster:
                 self.post(name, to, message)
             if ready.write is not None:
                 member.disk.pending.append(ready.write)
+            for event in ready.snapshots:
+                carry_out(self, name, event)
             for entry in ready.committed:
                 expected = member.applied[-1].index + 1 if member.applied else 1
                 assert entry.index == expected, "applied once, in order"
@@ -154,7 +203,7 @@ class Cluster:
             self.judge(name)
             if self.sync and name not in self.stalled and member.disk.pending:
                 self.complete(name, len(member.disk.pending), drain=False)
-            elif not member.raft.has_more:
+            elif not (member.raft.has_more or ready.snapshots):
                 break
 
     def be_lazy(self) -> None:
@@ -213,9 +262,11 @@ class Cluster:
 
     def tick(self) -> None:
         for name, member in self.members.items():
-            if self.running(name) and member.raft.deadline_ns() <= self.clock_ns(name):
-                member.raft.tick(self.clock_ns(name))
-                self.drain(name)
+            if self.running(name):
+                if member.raft.deadline_ns() <= self.clock_ns(name):
+                    member.raft.tick(self.clock_ns(name))
+                    self.drain(name)
+                offer_again(self, name)
 
     def elect(self, name: str) -> None:
         """Make this member the leader, as if its clock had run out first."""
@@ -284,6 +335,7 @@ class Cluster:
         for write in member.disk.pending[:stored]:
             member.disk.store(write)
         member.disk.pending = []
+        member.sendings, member.offered = {}, None
         member.up = False
         self.paused.pop(name, None)
         self.figure_three.restarted(name)
@@ -291,7 +343,10 @@ class Cluster:
     def restart(self, name: str) -> None:
         member = self.members[name]
         member.raft = self._start(name, member.disk)
-        member.applied, member.asked = [], {}
+        applied = member.raft.state.handed
+        snapshot = member.disk.snapshots.get(applied)
+        member.applied = list(snapshot.state) if snapshot is not None else []
+        member.asked = {}
         member.up = True
         for other in self.members:
             if other != name and self.running(other):
@@ -324,8 +379,12 @@ class Cluster:
             voted_for = sender if isinstance(message, Vote) else to
             assert disk.hard_state.voted_for == voted_for, f"too early for the vote: {message}"
         if isinstance(message, AppendReply) and message.accepted:
-            for index in range(max(1, message.at_index - 20), message.at_index + 1):
-                assert disk.entries[index - 1] == state.log.entry(index), f"too early: {message}"
+            first = max(1, message.at_index - 20, state.log.base.index + 1)
+            for index in range(first, message.at_index + 1):
+                assert disk.holds(state.log.entry(index)), f"too early: {message}"
+        if isinstance(message, SnapshotReply) and message.status == SnapshotStatus.INSTALLED:
+            last = disk.base.index + len(disk.entries)
+            assert last >= message.at_index, f"the log is not in its place yet: {message}"
 
     def _judge_reads(self, name: str, answers: list[ReadAnswer]) -> None:
         member = self.members[name]
@@ -340,8 +399,7 @@ class Cluster:
         entry = self.figure_three.committed[index]
 
         def stored(member: str) -> int:
-            entries = self.members[member].disk.entries
-            return index if len(entries) >= index and entries[index - 1] == entry else 0
+            return index if self.members[member].disk.holds(entry) else 0
 
         assert quorum_value(self.configuration, stored) == index, (
             f"index {index} was committed without a quorum of disks"

@@ -17,6 +17,7 @@ import pytest
 
 from mcpcore.errors import Rejected
 from tests.raft.cluster import MS, SETTINGS, Cluster
+from tests.raft.snapshotting import compact
 
 STEPS = 600
 DRIFT_PPM = 100_000
@@ -49,6 +50,8 @@ class Walk:
         self.cuts = self.rng.choice(rare_or_not)
         self.transfers = self.rng.choice(rare_or_not)
         self.pauses = self.rng.choice(rare_or_not)
+        self.compactions = self.rng.choice((0.0, 0.0, 0.1, 0.5))
+        self.rot = self.rng.choice((0.0, 0.0, 0.3))
 
     def step(self) -> None:
         rng, cluster = self.rng, self.cluster
@@ -75,6 +78,17 @@ class Walk:
             name = rng.choice(names)
             if cluster.members[name].up:
                 cluster.crash(name, stored=rng.randrange(4))
+                if rng.random() < self.rot:
+                    self.lose_snapshots(name)
+        if rng.random() < self.compactions:
+            name = rng.choice(names)
+            if cluster.running(name):
+                compact(
+                    cluster,
+                    name,
+                    trailing=rng.choice((0, 0, 3, 10)),
+                    hold_bytes=rng.choice((0, 0, 500)),
+                )
         down = [name for name in names if not cluster.members[name].up]
         if down and rng.random() < 0.2:
             name = rng.choice(down)
@@ -88,6 +102,13 @@ class Walk:
             self.cut_links(names)
         if cluster.cut and rng.random() < 0.1:
             cluster.heal()
+
+    def lose_snapshots(self, name: str) -> None:
+        """A disk loses its snapshots; another member keeps a state, or nobody could go on."""
+        disks = [member.disk for other, member in self.cluster.members.items() if other != name]
+        states = [disk for disk in disks if not disk.base.index or disk.snapshots]
+        if len(states) == len(disks) and states:
+            self.cluster.members[name].disk.snapshots.clear()
 
     def cut_links(self, names: list[str]) -> None:
         """One link; all links of one member in one or both directions; a bridge; a ring."""
