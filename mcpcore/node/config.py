@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
@@ -24,10 +25,12 @@ class GroupConfig:
         voters: names of the nodes that vote. Used once, when the group is made; later changes
             live in the group's log.
         settings: windows and bounds, the same on all members.
+        snapshots: when this node takes snapshots, and how much log it keeps beside them.
     """
 
     voters: tuple[str, ...]
     settings: RaftSettings = field(default_factory=RaftSettings)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class NodeConfig:
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
         limits: bounds and waits of connections.
+        snapshot_bytes_per_s: what all snapshots that leave this node may take together; 0 means
+            as much as heartbeats allow.
     """
 
     cluster: str
@@ -53,8 +58,12 @@ class NodeConfig:
     security: Security
     groups: Mapping[str, GroupConfig]
     limits: Limits = field(default_factory=Limits)
+    snapshot_bytes_per_s: int = 0
 
     def __post_init__(self) -> None:
+        rate = self.snapshot_bytes_per_s
+        if type(rate) is not int or rate < 0:
+            raise InvalidInput(f"{rate!r} is no bandwidth", where="snapshot_bytes_per_s")
         for group, config in self.groups.items():
             where = f"groups.{group}"
             unknown = sorted(set(config.voters) - {self.name, *self.peers})

@@ -14,9 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -30,15 +31,18 @@ from mcpcore.errors import (
     QueueFull,
     ReadNotConfirmed,
     Rejected,
+    StateMissing,
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
+from mcpcore.node.storage.writes import store_write
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import Role, RoleChanged, Write
-from mcpcore.raft.types import Entry, EntryKind
+from mcpcore.raft.types import Configuration, Entry, EntryKind, LogPosition
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -88,7 +92,10 @@ class GroupStatus:
     match: dict[str, int]
     """On the leader: the highest index known to be durable on each other member."""
     problem: str = ""
-    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
+    """Why the group is out of service on this node (its role is then ``failed``), or why it cannot
+    answer yet; else empty."""
+    snapshot: dict[str, Any] = field(default_factory=dict)
+    """The newest snapshot, its age, and the transfers that are under way."""
 
 
 class Group:
@@ -124,7 +131,9 @@ class Group:
         self.name = name
         self.raft = raft
         self.state = state
-        self.applied = 0
+        self.applied = raft.state.handed
+        self.snapshots: SnapshotKeeper | None = None
+        """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
         self._clocks = clocks
         self._send = send
@@ -167,6 +176,7 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
+        self._refuse_without_state()
         if self._unstored:
             raise QueueFull(self.name, "entries for the disk", len(self._unstored))
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
@@ -190,8 +200,9 @@ class Group:
         if type(consistency) is not Consistency:
             consistency = Consistency.parse(consistency)
         self._refuse_if_closed()
+        self._refuse_without_state()
         now_ns = self._clocks.monotonic_ns()
-        answer: Answer = partial(self.state.machine.query, request)
+        answer: Answer = partial(self._query, request)
         if self._duties is not None:
             prepared = self._duties.leader_query(request, now_ns)
             if prepared is not None:
@@ -238,7 +249,8 @@ class Group:
             digest="" if self.failure else self.state.digest().hex(),
             members=tuple(sorted(state.configuration.members)),
             match={peer: progress.match for peer, progress in state.progress.items()},
-            problem=repr(self.failure) if self.failure else "",
+            problem=repr(self.failure) if self.failure else self._stateless_problem(),
+            snapshot=self.snapshots.status() if self.snapshots else {},
         )
 
     # --- what the node tells -------------------------------------------------------------------
@@ -283,6 +295,8 @@ class Group:
             self._store()
         for event in ready.events:
             self._announce(event)
+        if ready.snapshots and self.snapshots is not None:
+            self.snapshots.hear(ready.snapshots)
         if ready.committed:
             self._apply(ready.committed)
         for answer in ready.reads:
@@ -316,6 +330,8 @@ class Group:
         if self._closed:
             return
         self._closed = True
+        if self.snapshots is not None:
+            self.snapshots.close()
         for timer in (self._timer, self._store_timer):
             if timer is not None:
                 timer.cancel()
@@ -337,6 +353,40 @@ class Group:
             lambda: GroupFailed(self.name, repr(bug)),
         )
 
+    def wake(self) -> None:
+        """Have a turn in this loop turn."""
+        if not self._closed:
+            self._wake(self)
+
+    def become(
+        self, position: LogPosition, configuration: Configuration, fresh: ReplicatedState
+    ) -> bool:
+        """Take a durable, verified snapshot for our state, unless entries have overtaken it.
+
+        Returns:
+            Whether it was news.
+        """
+        if self._closed or not self.raft.snapshots.install(position, configuration):
+            return False
+        self.state.adopt(fresh)
+        self.applied = position.index
+        self._proposals.skipped_to(position.index)
+        if self.snapshots is not None:
+            self.snapshots.installed(position)
+        self._reads.applied_to(self.applied)
+        self._wake(self)
+        return True
+
+    def _query(self, request: bytes) -> bytes:
+        return self.state.machine.query(request)
+
+    def _stateless_problem(self) -> str:
+        return "its state is lost; waiting for a snapshot" if self.raft.state.stateless else ""
+
+    def _refuse_without_state(self) -> None:
+        if self.raft.state.stateless:
+            raise StateMissing(self.name)
+
     def _refuse_if_closed(self) -> None:
         if self.failure is not None:
             raise GroupFailed(self.name, repr(self.failure))
@@ -356,17 +406,17 @@ class Group:
                 return
             write = self._unstored.popleft()
             try:
-                future = self._device.submit(self.name, write.hard_state, write.blocks)
+                future = store_write(self._device, self.name, write)
             except CoordinationError as error:
                 self._failed(error)
                 return
-            future.add_done_callback(partial(self._stored, write.seq))
+            future.add_done_callback(partial(self._stored, write))
 
     def _store_again(self) -> None:
         self._store_timer = None
         self._store()
 
-    def _stored(self, seq: int, done: asyncio.Future[None]) -> None:
+    def _stored(self, write: Write, done: asyncio.Future[None]) -> None:
         if self._closed or done.cancelled():
             return
         error = done.exception()
@@ -374,12 +424,29 @@ class Group:
             self._failed(error)
             return
         try:
-            self.raft.written(seq, self._clocks.monotonic_ns())
+            self.raft.written(write.seq, self._clocks.monotonic_ns())
+            if write.base is not None and self.snapshots is not None:
+                self.snapshots.base_stored(write.base.position.index)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
         self._wake(self)
 
     def _apply(self, entries: list[Entry]) -> None:
+        keeper = self.snapshots
+        if keeper is None:
+            self._apply_all(entries)
+            return
+        rest = entries
+        while rest and rest[-1].index >= (mark := keeper.next_mark):
+            count = mark - rest[0].index + 1
+            self._apply_all(rest[:count])
+            keeper.mark(mark)
+            rest = rest[count:]
+        if rest:
+            self._apply_all(rest)
+        keeper.applied(entries)
+
+    def _apply_all(self, entries: list[Entry]) -> None:
         apply, proposals = self.state.apply, self._proposals
         for entry in entries:
             result = apply(entry)

@@ -84,6 +84,11 @@ class Snapshots:
             state.base_change = BaseChange(log.base, state.configurations[0][1], True)
         return log.base.index
 
+    def configuration_at(self, index: int) -> Configuration:
+        """The one in force at an applied index."""
+        known = self._state.configurations
+        return next(found for at, found in reversed(known) if at <= index)
+
     # --- the leader -----------------------------------------------------------------------------
 
     def serves(self, peer: str, session: int) -> bool:

@@ -46,22 +46,30 @@ class SnapshotDirectory:
         self.path = f"{data}/snapshots/{directory_name(group)}"
         self._changes = 0
 
-    async def prepare(self) -> None:
-        """Make the directory, durably, and remove what an earlier life left half done.
+    async def make(self) -> None:
+        """Make the directory, durably, if it is not there.
 
         Raises:
             OSError: the disk does not work.
         """
         disk = self.disk
-        if not disk.exists(self.path):
-            disk.make_dirs(self.path)
-            parts = self.path.split("/")
-            for depth in (-1, -2):
-                if parents := "/".join(parts[:depth]):
-                    await disk.sync_dir(parents)
-        for name in disk.list_dir(self.path):
+        if disk.exists(self.path):
+            return
+        disk.make_dirs(self.path)
+        parts = self.path.split("/")
+        for depth in (-1, -2):
+            if parents := "/".join(parts[:depth]):
+                await disk.sync_dir(parents)
+
+    def clean(self) -> None:
+        """Remove what an earlier life left half done, except what may be gone on with.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        for name in self.disk.list_dir(self.path):
             if name == TAKING or _CHANGES.fullmatch(name):
-                disk.remove(f"{self.path}/{name}")
+                self.disk.remove(f"{self.path}/{name}")
 
     @property
     def taking(self) -> str:
