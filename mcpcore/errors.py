@@ -650,3 +650,27 @@ def _rebuild(
     error.args = args
     error.__dict__.update(facts)
     return error
+
+
+# --- Many groups on one node --------------------------------------------------------------------
+
+
+class NoSpace(QueueFull):
+    """The disk of this node is full, so nothing was accepted. Reads go on.
+
+    Free space, or ask another node; writes go on by themselves once there is space.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.queue = "entries for the disk"
+        self.limit = 0
+        Rejected.__init__(
+            self,
+            f"group {group}: no space is left on this node's disk, so it takes no writes; reads go "
+            "on, and writes will by themselves once there is space",
+        )
+
+
+class GroupExists(InvalidInput):
+    """A group of that name is here already, with other members or settings."""

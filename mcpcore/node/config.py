@@ -25,12 +25,10 @@ class GroupConfig:
         voters: names of the nodes that vote. Used once, when the group is made; later changes
             live in the group's log.
         settings: windows and bounds, the same on all members.
-        snapshots: when this node takes snapshots, and how much log it keeps beside them.
     """
 
     voters: tuple[str, ...]
     settings: RaftSettings = field(default_factory=RaftSettings)
-    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +44,10 @@ class NodeConfig:
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
         limits: bounds and waits of connections.
-        snapshot_bytes_per_s: what all snapshots that leave this node may take together; 0 means
-            as much as heartbeats allow.
+        snapshots: when this node's groups take snapshots, and how much log they keep beside them.
+        disk_bound_ns: how long the disk may owe an answer before this node leads nothing; 0: the
+            shortest election timeout of its groups.
+        elections_at_once: how many groups of this node may stand for election at a time.
     """
 
     cluster: str
@@ -58,30 +58,42 @@ class NodeConfig:
     security: Security
     groups: Mapping[str, GroupConfig]
     limits: Limits = field(default_factory=Limits)
-    snapshot_bytes_per_s: int = 0
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    disk_bound_ns: int = 0
+    elections_at_once: int = 64
 
     def __post_init__(self) -> None:
-        rate = self.snapshot_bytes_per_s
-        if type(rate) is not int or rate < 0:
-            raise InvalidInput(f"{rate!r} is no bandwidth", where="snapshot_bytes_per_s")
         for group, config in self.groups.items():
-            where = f"groups.{group}"
-            unknown = sorted(set(config.voters) - {self.name, *self.peers})
-            if unknown:
-                raise InvalidInput(
-                    f"{', '.join(unknown)} cannot be reached",
-                    where=where,
-                    remedy="Give every voter an address under peers",
-                )
-            if not config.voters:
-                raise InvalidInput("a group needs at least one voter", where=where)
-            settings = config.settings
-            longest = 2 * max(settings.max_append_bytes, settings.max_proposal_bytes)
-            if longest > self.limits.max_frame_bytes:
-                raise InvalidInput(
-                    f"{longest // 2} bytes of entries may not fit a frame of "
-                    f"{self.limits.max_frame_bytes}",
-                    where=where,
-                    remedy="Make max_frame_bytes at least twice max_append_bytes and "
-                    "max_proposal_bytes",
-                )
+            self.check_group(group, config)
+        if self.disk_bound_ns < 0 or self.elections_at_once <= 0:
+            raise InvalidInput(
+                f"disk_bound_ns {self.disk_bound_ns} must not be below 0, and elections_at_once "
+                f"{self.elections_at_once} must be positive"
+            )
+
+    def check_group(self, group: str, config: GroupConfig) -> None:
+        """Whether this node could take part in such a group.
+
+        Raises:
+            InvalidInput: it says why not.
+        """
+        where = f"groups.{group}"
+        unknown = sorted(set(config.voters) - {self.name, *self.peers})
+        if unknown:
+            raise InvalidInput(
+                f"{', '.join(unknown)} cannot be reached",
+                where=where,
+                remedy="Give every voter an address under peers",
+            )
+        if not config.voters:
+            raise InvalidInput("a group needs at least one voter", where=where)
+        settings = config.settings
+        longest = 2 * max(settings.max_append_bytes, settings.max_proposal_bytes)
+        if longest > self.limits.max_frame_bytes:
+            raise InvalidInput(
+                f"{longest // 2} bytes of entries may not fit a frame of "
+                f"{self.limits.max_frame_bytes}",
+                where=where,
+                remedy="Make max_frame_bytes at least twice max_append_bytes and "
+                "max_proposal_bytes",
+            )

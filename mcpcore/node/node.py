@@ -20,13 +20,17 @@ import msgpack
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
+from mcpcore.node import node_words
+from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
-from mcpcore.node.hosting import Hosting
+from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.liveness import Beat
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.pulse import Pulse
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
@@ -36,6 +40,7 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.raft.codec import from_row
+from mcpcore.raft.messages import Message
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -64,7 +69,7 @@ class Node:
     ) -> None:
         self.config = config
         self._disk = disk
-        self._own_disk: FileDisk | None = None
+        self._own_disks: tuple[FileDisk, ...] = ()
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
@@ -72,7 +77,15 @@ class Node:
         self._timekeeper: Timekeeper | None = None
         self._scheduler: Scheduler | None = None
         self._service = ClientService(self)
-        self._hosting = Hosting(config, machine, self._clocks, self._rng, failed=self._fail)
+        self._pulse: Pulse | None = None
+        self._hosting = Hosting(
+            config,
+            machine,
+            self._clocks,
+            self._rng,
+            failed=self._fail,
+            offended=self._offended,
+        )
         self._incarnations: dict[str, str] = {}
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
@@ -93,7 +106,8 @@ class Node:
         """
         config = self.config
         if self._disk is None:
-            self._disk = self._own_disk = FileDisk()
+            self._own_disks = (FileDisk(), FileDisk())
+            self._disk = self._own_disks[0]
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
             self._device = await WriteAheadLog.open(
@@ -112,7 +126,7 @@ class Node:
                     report.torn.path,
                     report.torn.offset,
                 )
-            self._transport = Transport(
+            self._transport = transport = Transport(
                 TransportConfig(
                     cluster=config.cluster,
                     node=config.name,
@@ -126,29 +140,50 @@ class Node:
             )
             for peer, address in config.peers.items():
                 self._transport.add_peer(peer, address)
+            life = 1 + self._rng.getrandbits(62)
             self._timekeeper = Timekeeper(
                 config.name,
                 tuple(config.peers),
                 self._clocks,
                 self._disk,
                 config.data,
-                life=1 + self._rng.getrandbits(62),
+                life=life,
                 fresh=not self._device.groups(),
             )
             await self._timekeeper.start()
             self._scheduler = Scheduler(
-                config.peers,
                 config.limits.max_frame_bytes,
+                self._clocks,
                 header=self._timekeeper.header,
                 post=self._transport.send,
             )
-            await self._hosting.recover(self._device, self._timekeeper, self._scheduler)
+            self._pulse = Pulse(
+                life,
+                lambda: transport.peers,
+                self._hosting,
+                self._scheduler,
+                self._device,
+                self._clocks,
+                disk_bound_ns=config.disk_bound_ns,
+                elections_at_once=config.elections_at_once,
+            )
+            catalog = CatalogFile(self._disk, config.data)
+            await self._hosting.recover(
+                Surroundings(
+                    self._device,
+                    catalog,
+                    self._timekeeper,
+                    self._scheduler,
+                    self._pulse,
+                    self._own_disks[1] if self._own_disks else self._disk,
+                )
+            )
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
         except BaseException:
             await self.stop()
             raise
-        self._scheduler.start()
+        self._pulse.start()
         for group in self._hosting:
             self._scheduler.wake(group)
 
@@ -182,8 +217,8 @@ class Node:
             self.failure = self.failure or error
             logger.error("node %s: while stopping: %s", self.config.name, error)
         finally:
-            if self._own_disk is not None:
-                self._own_disk.close()
+            for disk in self._own_disks:
+                disk.close()
             self.stopped.set()
 
     async def __aenter__(self) -> Self:
@@ -214,6 +249,34 @@ class Node:
         """
         return self._hosting.group(name)
 
+    async def create_group(self, name: str, config: GroupConfig) -> Group:
+        """Make a group here, and serve it from now on, after restarts too. Each of its members has
+        to be told. Making it again as it was made is harmless.
+
+        Raises:
+            InvalidInput: no such group can be here, or (``GroupExists``) another one is.
+            StorageFailed: the log does not work.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._hosting.create(name, config)))
+
+    async def retire_group(self, name: str) -> None:
+        """End a group here, and drop its log. Each of its members has to be told.
+
+        Raises:
+            UnknownGroup: it is not here.
+            StorageFailed: the log does not work.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._hosting.retire(name)))
+
+    def made_as(self, name: str) -> GroupConfig:
+        """How a group here was first made: its voters then, and its settings.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        self.group(name)
+        return self._hosting.made_as(name)
+
     @property
     def clock(self) -> NodeClock:
         """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
@@ -230,6 +293,7 @@ class Node:
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
+        assert self._pulse is not None
         device = self._device
         health = self._timekeeper.health()
         now_ns = self._clocks.monotonic_ns()
@@ -251,6 +315,10 @@ class Node:
                 "reasons": list(health.reasons),
                 "view": [asdict(row) for row in self.clock.view()],
             },
+            "disk_stalled": self._pulse.disk.stalled,
+            "disk_full": device.no_space,
+            "groups_asleep": len(self._pulse.sleepers),
+            "messages_for_unknown_groups": self._hosting.unknown_messages,
             "groups": {name: asdict(self.group(name).status()) for name in self.groups},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
@@ -289,20 +357,42 @@ class Node:
         for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
                 raise InvalidInput("a message must be an array that starts with its group")
-            group = self._hosting.find(row[0])
-            message = from_row(row[1:])
-            if group is None:
-                continue  # a group that this node does not (or not yet) have
-            try:
-                group.receive(peer, message)
-            except ProtocolViolation as violation:
-                raise InvalidInput(str(violation)) from violation
+            if row[0] == node_words.NODE:
+                self._hear(peer, node_words.from_row(row))
+            else:
+                self._deliver(peer, row[0], from_row(row[1:]))
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""
         self._service.serve(connection)
 
     # --- inside --------------------------------------------------------------------------------
+
+    def _hear(self, peer: str, words: node_words.Words) -> None:
+        """What concerns the node, or many of its groups at once."""
+        assert self._pulse is not None
+        if isinstance(words, Beat):
+            self._pulse.heard(peer, words)
+        elif isinstance(words, node_words.Rouse):
+            self._pulse.roused(peer)
+        else:
+            for group, message in words:
+                self._deliver(peer, group, message)
+
+    def _deliver(self, peer: str, name: str, message: Message) -> None:
+        group = self._hosting.find(name)
+        if group is None:  # a group that this node does not, or not yet, or not any more have
+            self._hosting.unknown_messages += 1
+            return
+        try:
+            group.receive(peer, message)
+        except ProtocolViolation as violation:
+            raise InvalidInput(str(violation)) from violation
+
+    def _offended(self, peer: str, violation: ProtocolViolation) -> None:
+        """A message that had to wait for its turn was one that no correct member sends."""
+        if self._transport is not None:
+            self._transport.end_session(peer, str(violation))
 
     def _log_bytes(self) -> int | None:
         """What the log takes on the disk; None if the disk does not say. A status is wanted most

@@ -15,6 +15,7 @@ from mcpcore.errors import InvalidInput
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -22,6 +23,7 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Rest,
     SnapshotAsk,
     SnapshotChunk,
     SnapshotOffer,
@@ -47,12 +49,14 @@ _CLASSES: dict[int, type[Message]] = {
     9: TimeoutNow,
     10: ReadIndex,
     11: ReadIndexReply,
-    20: SnapshotOffer,
-    21: SnapshotChunk,
-    22: SnapshotReply,
-    23: SnapshotAsk,
+    30: SnapshotOffer,
+    31: SnapshotChunk,
+    32: SnapshotReply,
+    33: SnapshotAsk,
+    20: Rest,
+    21: Awake,
 }
-_SNAPSHOT_TAGS = frozenset({20, 22})
+_SNAPSHOT_TAGS = frozenset({30, 32})
 _STATUSES = frozenset(int(status) for status in SnapshotStatus)
 _TAGS = {kind: tag for tag, kind in _CLASSES.items()}
 _BLOCK_AT = 1 + Append._fields.index("block")

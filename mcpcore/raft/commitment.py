@@ -7,7 +7,7 @@ answers of the members.
 
 from __future__ import annotations
 
-from mcpcore.raft.election import become_follower, quorum_contact_ns
+from mcpcore.raft.election import become_follower, office_contact_ns
 from mcpcore.raft.messages import Heartbeat
 from mcpcore.raft.quorum import quorum_value
 from mcpcore.raft.state import RaftState
@@ -56,16 +56,21 @@ def beat(state: RaftState) -> None:
         )
         progress.commit_sent = state.commit
     state.read_round_sent = state.read_round
-    state.heartbeat_due_ns = state.now_ns + state.settings.heartbeat_ns
+    interval = state.settings.heartbeat_ns
+    # Aligned, the beats of all groups of a node fall on the same moments and travel together;
+    # the first of them comes early, none ever late.
+    early = state.now_ns % interval if state.aligned else 0
+    state.heartbeat_due_ns = state.now_ns + interval - early
 
 
 def check_office(state: RaftState) -> None:
     """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
-    silent_ns = state.now_ns - quorum_contact_ns(state)
+    silent_ns = state.now_ns - office_contact_ns(state)
     if silent_ns >= state.settings.election_timeout_ns:
         become_follower(
             state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"
         )
     elif state.disk_stalled():
-        stalled_s = (state.now_ns - state.writes[0].since_ns) / 1e9
+        since_ns = state.writes[0].since_ns if state.writes else state.now_ns
+        stalled_s = max(state.now_ns - since_ns, state.settings.election_timeout_ns) / 1e9
         become_follower(state, state.term, "", f"the disk has not answered for {stalled_s:.1f} s")

@@ -22,11 +22,20 @@ from mcpcore.errors import (
     QueueFull,
     TransferUnderWay,
 )
-from mcpcore.raft import commitment, election, reads, replication, snapshots, transfer
+from mcpcore.raft import (
+    commitment,
+    election,
+    quiescence,
+    reads,
+    replication,
+    snapshots,
+    transfer,
+)
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -34,6 +43,7 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Rest,
     SnapshotAsk,
     SnapshotChunk,
     SnapshotOffer,
@@ -44,7 +54,7 @@ from mcpcore.raft.messages import (
 )
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
-from mcpcore.raft.state import Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.state import NEVER, Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 Row = tuple[str, Message]
@@ -86,6 +96,7 @@ class Raft:
         group: the group's name, for messages to people.
         applied: up to where a snapshot was restored; None means up to where ``log`` begins.
         stateless: no snapshot was found for where ``log`` begins, so another member must send one.
+        aligned: send heartbeats at multiples of their interval, together with other groups'.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -106,6 +117,7 @@ class Raft:
         group: str = "main",
         applied: int | None = None,
         stateless: bool = False,
+        aligned: bool = False,
     ) -> None:
         log = log if log is not None else RaftLog()
         self._state = RaftState(
@@ -122,6 +134,7 @@ class Raft:
         )
         self.snapshots = snapshots.Snapshots(self._state)
         """What a driver does with snapshots."""
+        self._state.aligned = aligned
 
     # --- what is ---------------------------------------------------------------------------
 
@@ -143,6 +156,8 @@ class Raft:
     def deadline_ns(self) -> int:
         """When the next ``tick`` is due, on the clock handed in."""
         state = self._state
+        if state.quiet:
+            return NEVER
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
@@ -151,6 +166,7 @@ class Raft:
     def check(self) -> None:
         """Every promise the state makes about itself."""
         self._state.check()
+        quiescence.check(self._state)
 
     def __repr__(self) -> str:
         return f"<{self._state!r}>"
@@ -160,6 +176,8 @@ class Raft:
     def tick(self, now_ns: int) -> None:
         """Time passed."""
         state = self._enter(now_ns)
+        if state.quiet:
+            return
         before = (state.term, state.leader)
         if state.is_leader:
             commitment.check_office(state)
@@ -202,6 +220,7 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
+        quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
         entry = Entry(state.term, state.log.last_index + 1, kind, data)
         state.log.append((entry,))
@@ -217,7 +236,9 @@ class Raft:
             NotLeader: no leader is known.
             QueueFull: too many reads are waiting.
         """
-        return reads.ask(self._enter(now_ns))
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        return reads.ask(state)
 
     def lease_read(self, now_ns: int) -> int:
         """The index to which state must be applied to read right now, without asking anybody.
@@ -235,7 +256,9 @@ class Raft:
             NotLeader: we have nothing to hand over.
             TransferRefused: the target cannot lead, or another transfer is under way.
         """
-        transfer.start(self._enter(now_ns), target)
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        transfer.start(state, target)
 
     def peer_connected(self, peer: str, now_ns: int, *, remembers: bool = True) -> None:
         """A new connection to ``peer`` stands; whatever was under way on the old one is lost.
@@ -245,6 +268,8 @@ class Raft:
                 confirmed holds any more.
         """
         state = self._enter(now_ns)
+        if peer == state.leader or state.is_leader:
+            quiescence.wake(state, now_ns)
         progress = state.progress.get(peer)
         if progress is not None:
             state.session_counter += 1
@@ -274,9 +299,44 @@ class Raft:
                 it was before, except that time has passed and a higher term was noted.
         """
         state = self._enter(now_ns)
+        if state.quiet and quiescence.disturbs(state, message):
+            quiescence.wake(state, now_ns, by=sender)
         before = (state.term, state.leader)
         self._dispatch(sender, message)
         self._leave(before)
+
+    # --- sleep, and the disk -----------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether this member sleeps: see ``mcpcore.raft.quiescence``."""
+        return self._state.quiet
+
+    def rest(self, now_ns: int) -> bool:
+        """Put the group to sleep, if it has nothing to do; for a leader whose node hears the nodes
+        of all members. Returns whether this member sleeps now.
+        """
+        state = self._enter(now_ns)
+        if not state.quiet and not quiescence.unrest(state):
+            quiescence.fall_asleep(state)
+        return state.quiet
+
+    def wake(self, now_ns: int, heard_ns: int) -> None:
+        """Wake up, as if the last heartbeat had been at ``heard_ns``; harmless when awake."""
+        quiescence.wake(self._enter(now_ns), heard_ns)
+
+    def disk(self, now_ns: int, *, stalled: bool, full: bool) -> None:
+        """What the driver knows of the disk, beyond the writes of this group.
+
+        Args:
+            stalled: it has not answered for too long; a leader steps down at the next ``tick``.
+            full: it answers, and takes nothing more.
+        """
+        state = self._enter(now_ns)
+        if state.device_full and not full:
+            for write in state.writes:  # it was full, not silent
+                write.since_ns = now_ns
+        state.device_stalled, state.device_full = stalled, full
 
     # --- what must happen ------------------------------------------------------------------
 
@@ -293,7 +353,8 @@ class Raft:
         write = state.take_write()
         committed: list[Entry] = []
         if self.has_more:
-            last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
+            most = min(state.commit, state.handed + state.settings.max_apply_entries)
+            last = state.log.limit(state.handed + 1, most, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
             if state.role is Role.LEADER:
                 state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
@@ -350,6 +411,8 @@ class Raft:
                 return
             if isinstance(message, SnapshotOffer | SnapshotChunk):
                 snapshots.refuse_old(state, sender, message)
+            if kind is Rest:
+                state.reply(sender, Awake(state.term))  # it leads no more, and must not sleep on
                 return
             if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
@@ -388,6 +451,11 @@ class Raft:
                 replication.on_snapshot_reply(state, sender, message)
             case SnapshotAsk():
                 snapshots.on_ask(state, sender, message)
+            case Rest():
+                self._expect_follower(sender, term)
+                quiescence.on_rest(state, sender, message)
+            case Awake():
+                pass  # whoever slept is awake by now
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -402,9 +470,9 @@ class Raft:
 # still grant one; its answer names the term that was asked about.
 _TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
 _REPLIES = frozenset(
-    {AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, SnapshotReply}
+    {AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake, SnapshotReply}
 )
-_FROM_LEADER = frozenset({Append, Heartbeat, SnapshotOffer, SnapshotChunk})
+_FROM_LEADER = frozenset({Append, Heartbeat, Rest, SnapshotOffer, SnapshotChunk})
 
 
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:

@@ -87,7 +87,7 @@ def become_leader(state: RaftState) -> None:
     for peer in sorted(state.configuration.members - {state.id}):
         state.session_counter += 1
         state.progress[peer] = Progress(last.index + 1, state.now_ns, state.session_counter)
-    state.heartbeat_due_ns = state.now_ns
+    state.heartbeat_due_ns = state.office_from_ns = state.now_ns
     state.lease_void = False
     state.term_start = last.index + 1
     state.log.append([Entry(state.term, state.term_start, EntryKind.NOOP, b"")])
@@ -100,13 +100,17 @@ def become_leader(state: RaftState) -> None:
 
 def may_campaign(state: RaftState) -> bool:
     """Only a voter whose disk answers may stand: nobody else could keep what it promises."""
-    return state.configuration.votes(state.id) and not state.disk_stalled()
+    return (
+        state.configuration.votes(state.id)
+        and not state.disk_stalled()
+        and not state.device_full  # where would its vote for itself go?
+    )
 
 
 def promised(state: RaftState) -> bool:
     """Whether we still owe our leader that we help nobody else (thesis section 4.2.3)."""
     if state.is_leader:
-        return quorum_contact_ns(state) + state.settings.election_timeout_ns > state.now_ns
+        return office_contact_ns(state) + state.settings.election_timeout_ns > state.now_ns
     return state.now_ns < state.promise_until_ns
 
 
@@ -122,6 +126,11 @@ def quorum_contact_ns(state: RaftState) -> int:
         return now_ns if peer == own else progress[peer].contact_ns if peer in progress else 0
 
     return quorum_value(state.configuration, contact)
+
+
+def office_contact_ns(state: RaftState) -> int:
+    """Since when we may say that we hold office. No lease may count from here: see quiescence."""
+    return max(quorum_contact_ns(state), state.office_from_ns)
 
 
 def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:

@@ -136,6 +136,23 @@ class ReadIndexReply(NamedTuple):
     read_index: int
 
 
+class Rest(NamedTuple):
+    """All is said: sleep until something concerns us, if your log too ends at ``index``.
+
+    The group then relies on the beats between the nodes (``mcpcore.raft.quiescence``).
+    """
+
+    term: int
+    session: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class Awake(NamedTuple):
+    """I am awake in ``term``: wake up too."""
+
+    term: int
+
+
 class SnapshotOffer(NamedTuple):
     """A snapshot covers what you miss up to (last_term, last_index) (InstallSnapshot, Figure 13).
 
@@ -223,6 +240,8 @@ Message = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | Rest
+    | Awake
     | SnapshotOffer
     | SnapshotChunk
     | SnapshotReply

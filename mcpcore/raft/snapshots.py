@@ -17,6 +17,7 @@ look into one. Four rules:
 from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
+from mcpcore.raft import quiescence
 from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import become_follower, keep_promise
 from mcpcore.raft.messages import (
@@ -202,6 +203,7 @@ class Snapshots:
         state = self._state
         if state.is_leader:
             become_follower(state, state.term, "", "the applied state is lost")
+        quiescence.wake(state, state.now_ns)
         state.stateless = True
         state.handed = state.log.base.index
         state.snapshot_ask_due_ns = state.now_ns

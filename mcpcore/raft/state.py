@@ -135,9 +135,12 @@ class RaftState:
     """All of it. Fields are public to the rule modules of this package, and to nobody else."""
 
     __slots__ = (
+        "aligned",
         "base_change",
         "commit",
         "configurations",
+        "device_full",
+        "device_stalled",
         "durable_hard_state",
         "durable_index",
         "election_deadline_ns",
@@ -153,9 +156,11 @@ class RaftState:
         "matched_index",
         "new_blocks",
         "now_ns",
+        "office_from_ns",
         "outbox",
         "progress",
         "promise_until_ns",
+        "quiet",
         "read_answers",
         "read_round",
         "read_round_sent",
@@ -201,6 +206,10 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.aligned = False  # whether heartbeats leave at multiples of their interval
+        self.quiet = False  # see mcpcore.raft.quiescence
+        # What the driver knows of the disk beyond our own writes.
+        self.device_stalled = self.device_full = False
 
         if hard_state.term < log.last.term:
             raise InvalidInput(
@@ -244,6 +253,7 @@ class RaftState:
         self.progress: dict[str, Progress] = {}
         self.session_counter = 0
         self.heartbeat_due_ns = NEVER
+        self.office_from_ns = 0
         self.term_start = 0
         self.uncommitted_bytes = 0
         self.lease_void = False
@@ -288,9 +298,15 @@ class RaftState:
         return self.role is Role.LEADER
 
     def disk_stalled(self) -> bool:
-        """Whether a write has been waiting for its sync longer than anybody's patience."""
-        return bool(self.writes) and (
-            self.now_ns - self.writes[0].since_ns > self.settings.election_timeout_ns
+        """Whether the disk has left a write, or the driver's probe, waiting beyond all patience.
+
+        A full disk is not among them: it does answer, and says no.
+        """
+        if self.device_full:
+            return False
+        return self.device_stalled or (
+            bool(self.writes)
+            and self.now_ns - self.writes[0].since_ns > self.settings.election_timeout_ns
         )
 
     # --- what leaves ------------------------------------------------------------------------

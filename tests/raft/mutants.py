@@ -32,6 +32,48 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        "a lease counts from waking up",
+        "reads",
+        "left_ns = quorum_contact_ns(state) +",
+        "left_ns = max(quorum_contact_ns(state), state.office_from_ns) +",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower sleeps without its leader's log",
+        "quiescence",
+        "ask.index == last == state.matched_index == state.commit == state.handed",
+        "state.commit == state.handed == last",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower that wakes up has promised nothing",
+        "quiescence",
+        "    state.promise_until_ns = max(state.promise_until_ns, heard_ns + timeout)\n",
+        "",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader that wakes up holds office from now",
+        "quiescence",
+        "state.office_from_ns = heard_ns",
+        "state.office_from_ns = state.now_ns",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader of an older term is left to sleep",
+        "core",
+        "                state.reply(sender, Awake(state.term))  # it leads",
+        "                pass  # it leads",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader sleeps while a member lags",
+        "quiescence",
+        "progress is None or progress.match < last or progress.probing or progress.inflight",
+        "progress is None",
+        "quiescence",
+    ),
+    Mutant(
         "a vote leaves before it is durable",
         "election",
         "state.reply(sender, VoteReply(state.term, granted))",

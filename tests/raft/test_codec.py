@@ -108,10 +108,12 @@ def test_every_kind_of_message_has_a_tag_that_never_changes() -> None:
         "TimeoutNow": 9,
         "ReadIndex": 10,
         "ReadIndexReply": 11,
-        "SnapshotOffer": 20,
-        "SnapshotChunk": 21,
-        "SnapshotReply": 22,
-        "SnapshotAsk": 23,
+        "SnapshotOffer": 30,
+        "SnapshotChunk": 31,
+        "SnapshotReply": 32,
+        "SnapshotAsk": 33,
+        "Rest": 20,
+        "Awake": 21,
     }
 
 
@@ -203,10 +205,10 @@ def test_a_block_that_no_leader_writes_is_refused(rows: object, reason: str) -> 
         ((9, MAX_UINT + 1), "TimeoutNow holds a field"),
         ((9, True), "TimeoutNow holds a field"),
         ((7, 1, 1, 1, 1), "Vote holds a field that is no bool"),
-        ((20, 3, 1, 1, 4, 9, b"", 1, 1), "of a later term|cannot be offered in term 3"),
-        ((20, 3, 1, 1, 3, 0, b"", 1, 1), "cannot be offered"),
-        ((21, 3, 1, 1, 0, "text", 1, 1, 1), "SnapshotChunk holds a field that is no bytes"),
-        ((22, 3, 1, 1, 4, 0, 0, b"", 1), "unknown status 4"),
+        ((30, 3, 1, 1, 4, 9, b"", 1, 1), "of a later term|cannot be offered in term 3"),
+        ((30, 3, 1, 1, 3, 0, b"", 1, 1), "cannot be offered"),
+        ((31, 3, 1, 1, 0, "text", 1, 1, 1), "SnapshotChunk holds a field that is no bytes"),
+        ((32, 3, 1, 1, 4, 0, 0, b"", 1), "unknown status 4"),
     ],
 )
 def test_a_refusal_says_what_is_wrong(row: object, reason: str) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from mcpcore.errors import SnapshotDamaged, StorageVersion
+from mcpcore.node.snapshots.marks import DigestMarks
 from mcpcore.node.snapshots.receiving import Receiving
 from mcpcore.node.snapshots.sending import Sending
-from mcpcore.node.snapshots.workplace import Workplace
+from mcpcore.node.snapshots.workplace import GroupPort, Workplace
 from mcpcore.node.snapshots.writing import write_file
 from mcpcore.node.storage.snapshot_files import SnapshotReader
 from mcpcore.node.storage.snapshot_format import SnapshotHead
@@ -42,22 +43,30 @@ class SnapshotKeeper:
     """The snapshots of one group on one node.
 
     Args:
-        place: the group, its files and its bounds.
+        place: the group's files and its bounds.
         newest: the snapshot that the group began with, if any.
         problems: what was wrong with snapshots at the start.
     """
 
     def __init__(
-        self, place: Workplace, newest: SnapshotHead | None, problems: Sequence[str] = ()
+        self,
+        place: Workplace,
+        group: GroupPort,
+        newest: SnapshotHead | None = None,
+        problems: Sequence[str] = (),
     ) -> None:
         self._place = place
+        self._group = group
+        self._marks = DigestMarks(group.applied)
+        if newest is not None:
+            self._marks.note(newest.position.index, newest.digest)
         self._newest = newest
         self._newest_at_ns: int | None = None
         self._entries = 0
         self._bytes = 0
         self._not_before_ns = 0
         self._sendings: dict[str, Sending] = {}
-        self._receiving = Receiving(place)
+        self._receiving: Receiving | None = None
         self._taking: asyncio.Task[SnapshotHead] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -69,11 +78,11 @@ class SnapshotKeeper:
     @property
     def next_mark(self) -> int:
         """After this index the group calls ``mark``."""
-        return self._place.marks.next_mark
+        return self._marks.next_mark
 
     def mark(self, index: int) -> None:
         """The state is exactly at ``index`` now."""
-        self._place.marks.note(index, self._place.group.state.digest())
+        self._marks.note(index, self._group.state.digest())
 
     def applied(self, entries: Sequence[Entry]) -> None:
         """Entries were applied: is it time?"""
@@ -93,13 +102,15 @@ class SnapshotKeeper:
                     if peer in self._sendings:
                         self._sendings[peer].answered(reply)
                 case SnapshotOffered() | ChunkArrived():
+                    if self._receiving is None:
+                        self._receiving = Receiving(self._place, self._group, self._marks)
                     self._receiving.hear(event)
 
     def installed(self, position: LogPosition) -> None:
         """The group became a snapshot."""
         place = self._place
-        place.marks.forget()
-        place.marks.note(position.index, place.group.state.digest())
+        self._marks.forget()
+        self._marks.note(position.index, self._group.state.digest())
         for stored in place.directory.stored():
             if stored.position == position:
                 reader = place.directory.open(stored)
@@ -115,25 +126,26 @@ class SnapshotKeeper:
         self._closed = True
         for sending in list(self._sendings.values()):
             sending.close()
-        self._receiving.close()
+        if self._receiving is not None:
+            self._receiving.close()
         for task in (*self._tasks, self._taking):
             if task is not None:
                 task.cancel()
 
     def status(self) -> dict[str, Any]:
         """In plain values."""
-        newest, place = self._newest, self._place
+        newest, place, receiving = self._newest, self._place, self._receiving
         index = newest.position.index if newest else 0
         at_ns = self._newest_at_ns
         return {
             "index": index,
             "bytes": newest.payload_bytes if newest else 0,
-            "age_entries": place.group.applied - index,
+            "age_entries": self._group.applied - index,
             "age_s": None if at_ns is None else (place.clocks.monotonic_ns() - at_ns) / 1e9,
             "taking": self._taking is not None,
             "sending": {peer: each.status() for peer, each in sorted(self._sendings.items())},
-            "receiving": self._receiving.status(),
-            "problem": self._receiving.problem or (self.problems[-1] if self.problems else ""),
+            "receiving": receiving.status() if receiving else None,
+            "problem": (receiving.problem if receiving else "") or "".join(self.problems[-1:]),
         }
 
     # --- taking ---------------------------------------------------------------------------------
@@ -171,19 +183,19 @@ class SnapshotKeeper:
         self._take(0 if pinned else None)
 
     def _cannot_take(self) -> bool:
-        group = self._place.group
+        group = self._group
         return self._closed or group.raft.state.stateless or not group.applied
 
     def _take(self, trailing: int | None) -> asyncio.Task[SnapshotHead]:
         if self._taking is None:
-            name = f"snapshot of {self._place.group.name}"
+            name = f"snapshot of {self._group.name}"
             loop = asyncio.get_running_loop()
             self._taking = loop.create_task(self._write(trailing), name=name)
             self._taking.add_done_callback(self._taken)
         return self._taking
 
     async def _write(self, trailing: int | None) -> SnapshotHead:
-        place, group = self._place, self._place.group
+        place, group = self._place, self._group
         state, applied = group.raft.state, group.applied
         if self._newest is not None and self._newest.position.index == applied:
             head = self._newest
@@ -200,7 +212,7 @@ class SnapshotKeeper:
                 chunk_bytes=place.settings.chunk_bytes,
             )
             self._entries = self._bytes = 0
-            place.marks.note(applied, head.digest)
+            self._marks.note(applied, head.digest)
             final = place.directory.final(head.position)
             chunks = group.state.snapshot()
             done = await write_file(place.directory, head, chunks, place.directory.taking, final)
@@ -244,7 +256,14 @@ class SnapshotKeeper:
             sending.wanted(session, at_least)
         elif not self._closed:
             self._sendings[peer] = Sending(
-                self._place, peer, session, at_least, choose=self._choose, ended=self._sent
+                self._place,
+                self._group,
+                self._marks,
+                peer,
+                session,
+                at_least,
+                choose=self._choose,
+                ended=self._sent,
             )
 
     def _sent(self, sending: Sending) -> None:
@@ -280,5 +299,5 @@ class SnapshotKeeper:
         task.add_done_callback(self._tasks.discard)
 
     def _report(self, problem: str) -> None:
-        logger.error("group %s: %s", self._place.group.name, problem)
+        logger.error("group %s: %s", self._group.name, problem)
         self.problems = [*self.problems[-9:], problem]

@@ -13,9 +13,10 @@ from collections import deque
 from typing import Any, Final
 from zlib import crc32
 
-from mcpcore.errors import InvalidInput, SnapshotDamaged, StorageVersion
+from mcpcore.errors import CoordinationError, InvalidInput, SnapshotDamaged, StorageVersion
 from mcpcore.node.machine import ReplicatedState
-from mcpcore.node.snapshots.workplace import Workplace, check_digest, in_thread
+from mcpcore.node.snapshots.marks import DigestMarks
+from mcpcore.node.snapshots.workplace import GroupPort, Workplace, check_digest, in_thread
 from mcpcore.node.snapshots.writing import write_file
 from mcpcore.node.storage.snapshot_files import SnapshotReader, SnapshotWriter
 from mcpcore.node.storage.snapshot_format import SnapshotHead, SnapshotId, decode_head
@@ -31,8 +32,10 @@ QUEUED_MAX: Final = 4096
 class Receiving:
     """What a group takes in. There is one for each group, idle most of the time."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, group: GroupPort, marks: DigestMarks) -> None:
         self._place = place
+        self._group = group
+        self._marks = marks
         self._queue: deque[SnapshotOffered | ChunkArrived] = deque()
         self._news = asyncio.Event()
         self._offer: SnapshotOffered | None = None
@@ -59,7 +62,7 @@ class Receiving:
         self._news.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(
-                self._run(), name=f"receive snapshot of {self._place.group.name}"
+                self._run(), name=f"receive snapshot of {self._group.name}"
             )
 
     def status(self) -> dict[str, Any] | None:
@@ -92,7 +95,7 @@ class Receiving:
                         await self._offered(event)
                     else:
                         await self._chunk(event)
-                except (OSError, InvalidInput, SnapshotDamaged, StorageVersion) as error:
+                except Exception as error:  # noqa: BLE001 - a machine's own, when it restores
                     await self._give_up(event, error)
             self._news.clear()
             await self._news.wait()
@@ -103,7 +106,7 @@ class Receiving:
         if head.position != (event.offer.last_term, event.offer.last_index) or (
             head.cluster,
             head.group,
-        ) != (place.cluster, place.group.name):
+        ) != (place.cluster, self._group.name):
             raise InvalidInput(
                 f"{event.sender} offers a snapshot of group {head.group} of cluster {head.cluster} "
                 f"at {head.position}, under another name"
@@ -115,8 +118,8 @@ class Receiving:
         if self._head is None or self._head.id != head.id or self._writer is None:
             await self._begin(head)
         assert self._writer is not None
-        facts = place.marks.tell(place.group.applied, place.group.state.digest())
-        if place.group.raft.state.stateless or not place.settings.incremental:
+        facts = self._marks.tell(self._group.applied, self._group.state.digest())
+        if self._group.raft.state.stateless or not place.settings.incremental:
             facts = b""
         self._answer(event, SnapshotStatus.WANTED, self._writer.offset, facts)
         await self._install_if_whole()
@@ -131,7 +134,7 @@ class Receiving:
             try:
                 writer = await in_thread(lambda: SnapshotWriter.resume(directory.disk, path))
             except (SnapshotDamaged, StorageVersion) as error:
-                logger.info("group %s: %s", self._place.group.name, error)
+                logger.info("group %s: %s", self._group.name, error)
             if writer is not None and writer.head.id != head.id:
                 writer.close()
                 writer = None
@@ -150,6 +153,11 @@ class Receiving:
         ):
             return  # of an offer that was given up
         self.bytes_received += len(chunk.data)
+        if self._head is not None and not self._is_news(self._head):
+            self._answer_outdated(offer)
+            await self._place.directory.discard(self._place.directory.receiving)
+            self._let_go()
+            return
         if chunk.offset == writer.offset and crc32(chunk.data) == chunk.checksum:
             await writer.add(chunk.data)
         self._answer(event, SnapshotStatus.WANTED, writer.offset)
@@ -169,8 +177,7 @@ class Receiving:
             self._let_go()
 
     async def _install(self, writer: SnapshotWriter, head: SnapshotHead) -> None:
-        place, directory = self._place, self._place.directory
-        group = place.group
+        directory, group = self._place.directory, self._group
         path = directory.changes() if head.since else directory.final(head.position)
         await writer.finish(path)
         reader = SnapshotReader.open(directory.disk, path)
@@ -203,11 +210,11 @@ class Receiving:
         since = reader.head.since
         if not since:
             return await in_thread(lambda: place.restored(reader))
-        if place.group.applied != since:
+        if self._group.applied != since:
             raise InvalidInput(
-                f"changes since {since}, and we are at {place.group.applied}", where=reader.path
+                f"changes since {since}, and we are at {self._group.applied}", where=reader.path
             )
-        ours = place.group.state.snapshot()
+        ours = self._group.state.snapshot()
 
         def changed() -> ReplicatedState:
             fresh = ReplicatedState(place.make())
@@ -237,7 +244,7 @@ class Receiving:
     # --- inside ---------------------------------------------------------------------------------
 
     def _is_news(self, head: SnapshotHead) -> bool:
-        state = self._place.group.raft.state
+        state = self._group.raft.state
         return state.stateless or head.position.index > state.commit
 
     def _answer_outdated(self, event: SnapshotOffered) -> None:
@@ -246,14 +253,14 @@ class Receiving:
 
     async def _give_up(self, event: SnapshotOffered | ChunkArrived, error: Exception) -> None:
         """It is of no use, or there is no room for it: say so, and keep nothing of it."""
-        self.problem = str(error)
-        logger.error("group %s: a snapshot is refused: %s", self._place.group.name, error)
+        self.problem = str(error) if isinstance(error, CoordinationError) else repr(error)
+        logger.error("group %s: a snapshot is refused: %s", self._group.name, self.problem)
         self._let_go()
         directory = self._place.directory
         try:
             await directory.discard(directory.receiving)
         except OSError as again:
-            logger.error("group %s: %s", self._place.group.name, again)
+            logger.error("group %s: %s", self._group.name, again)
         self._answer(self._offer or event, SnapshotStatus.REFUSED)
         self._offer = None
 
@@ -264,8 +271,8 @@ class Receiving:
         offset: int = 0,
         facts: bytes = b"",
     ) -> None:
-        self._place.group.raft.snapshots.answer(event, status, offset=offset, facts=facts)
-        self._place.group.wake()
+        self._group.raft.snapshots.answer(event, status, offset=offset, facts=facts)
+        self._group.wake()
 
     def _let_go(self) -> None:
         if self._writer is not None:

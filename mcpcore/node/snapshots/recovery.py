@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from mcpcore.errors import InvalidInput, SnapshotDamaged, StorageVersion
 from mcpcore.node.machine import ReplicatedState
-from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.snapshots.workplace import Workplace, in_thread
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup
 from mcpcore.node.storage.snapshot_files import SnapshotReader, SnapshotWriter
@@ -128,10 +127,3 @@ async def _drop_outdated_part(place: Workplace, applied: int) -> None:
         useful = False
     if not useful:
         await directory.discard(path)
-
-
-def keeper(place: Workplace, restored: Restored) -> SnapshotKeeper:
-    """The keeper of a group that begins like this."""
-    if restored.head is not None:
-        place.marks.note(restored.head.position.index, restored.head.digest)
-    return SnapshotKeeper(place, restored.head, restored.problems)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
 from mcpcore.errors import InvalidInput, SnapshotDamaged
+from mcpcore.node.snapshots.marks import DigestMarks
 from mcpcore.node.snapshots.pacing import Window
-from mcpcore.node.snapshots.workplace import Workplace, in_thread
+from mcpcore.node.snapshots.workplace import GroupPort, Workplace, in_thread
 from mcpcore.node.snapshots.writing import write_file
 from mcpcore.node.storage.snapshot_files import SnapshotReader
 from mcpcore.node.storage.snapshot_format import SnapshotHead, encode_head
@@ -45,6 +47,8 @@ class Sending:
     def __init__(
         self,
         place: Workplace,
+        group: GroupPort,
+        marks: DigestMarks,
         peer: str,
         session: int,
         at_least: int,
@@ -54,6 +58,8 @@ class Sending:
     ) -> None:
         self.peer = peer
         self._place = place
+        self._group = group
+        self._marks = marks
         self._session = session
         self._at_least = at_least
         self._choose = choose
@@ -71,14 +77,14 @@ class Sending:
         self._full_only = not place.settings.incremental
         self._changes_path = ""
         self._news = asyncio.Event()
-        heartbeat_ns = place.group.raft.state.settings.heartbeat_ns
+        heartbeat_ns = self._group.raft.state.settings.heartbeat_ns
         self._window = Window(heartbeat_ns // 2)
         self._patience_s = self._first_patience_s()
         self._began_ns = place.clocks.monotonic_ns()
         self.bytes_sent = 0
         """Payload that left, whatever was sent twice included."""
         self._task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"snapshot {place.group.name} to {peer}"
+            self._run(), name=f"snapshot {self._group.name} to {peer}"
         )
 
     # --- what is told ---------------------------------------------------------------------------
@@ -132,18 +138,18 @@ class Sending:
 
     async def _run(self) -> None:
         try:
-            while not self._done and self._place.group.raft.is_leader:
+            while not self._done and self.peer in self._group.raft.state.progress:
                 try:
                     await self._go_on()
                 except SnapshotDamaged as damage:
-                    logger.error("group %s: %s", self._place.group.name, damage)
+                    logger.error("group %s: %s", self._group.name, damage)
                     if self._reader is not None:
                         await self._place.directory.discard(self._reader.path)
                     self._drop_reader()
                 except OSError as error:
                     logger.warning(
                         "group %s: a snapshot for %s waits: %s",
-                        self._place.group.name,
+                        self._group.name,
                         self.peer,
                         error,
                     )
@@ -179,7 +185,7 @@ class Sending:
     def _offer(self) -> None:
         assert self._reader is not None
         # If we lead no more this comes to nothing; a new session or our patience mends the rest.
-        self._place.group.raft.snapshots.offer(
+        self._group.raft.snapshots.offer(
             self.peer,
             self._session,
             self._transfer,
@@ -187,7 +193,7 @@ class Sending:
             self._head_bytes,
         )
         self._offered, self._answered = True, False
-        self._place.group.wake()
+        self._group.wake()
 
     async def _send_pieces(self) -> None:
         reader, window, place = self._reader, self._window, self._place
@@ -198,18 +204,18 @@ class Sending:
                 return
             offset = self._sent
             wanted = min(window.piece_bytes, total - offset)
-            data = await in_thread(lambda: reader.read(offset, wanted))
+            data = await in_thread(partial(reader.read, offset, wanted))
             wait_ns = place.bucket.reserve(len(data), place.clocks.monotonic_ns())
             if wait_ns:
                 await asyncio.sleep(wait_ns / 1e9)
             if not self._may_send() or self._sent != offset:
                 return  # the connection broke meanwhile
-            if not place.group.raft.snapshots.send_chunk(
+            if not self._group.raft.snapshots.send_chunk(
                 self.peer, self._session, self._transfer, offset, data, crc32(data)
             ):
                 self._answered = False
                 return
-            place.group.wake()
+            self._group.wake()
             self._sent += len(data)
             self.bytes_sent += len(data)
             window.sent(self._sent, len(data), place.clocks.monotonic_ns())
@@ -235,7 +241,7 @@ class Sending:
         if self._reader is not None and self._reader.head.since:
             logger.warning(
                 "group %s: %s could not use the changes since %d; it gets the whole state",
-                self._place.group.name,
+                self._group.name,
                 self.peer,
                 self._reader.head.since,
             )
@@ -250,11 +256,11 @@ class Sending:
         place, whole = self._place, self._reader
         assert whole is not None
         try:
-            since = place.marks.common(facts)
+            since = self._marks.common(facts)
         except InvalidInput as error:
-            logger.warning("group %s: %s: %s", place.group.name, self.peer, error)
+            logger.warning("group %s: %s: %s", self._group.name, self.peer, error)
             return False
-        group = place.group
+        group = self._group
         applied = group.applied
         changes = group.state.changes_since(since) if 0 < since < applied else None
         term = group.raft.state.log.term_at(applied)
@@ -297,4 +303,4 @@ class Sending:
             self._changes_path = ""
 
     def _first_patience_s(self) -> float:
-        return 3 * self._place.group.raft.state.settings.election_timeout_ns / 1e9
+        return 3 * self._group.raft.state.settings.election_timeout_ns / 1e9

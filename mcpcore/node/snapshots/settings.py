@@ -1,4 +1,4 @@
-"""When a group takes snapshots, and how much of its log it keeps beside them.
+"""When groups take snapshots, how much of their logs they keep beside them, how fast they send.
 
 This module exists so that every bound of snapshots stands in one place, with its unit and its
 reason. It must never hold a value that changes while a group runs.
@@ -13,7 +13,7 @@ from mcpcore.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSettings:
-    """Bounds of one group on one node; members may differ in them.
+    """Bounds of every group on one node; nodes may differ in them.
 
     Args:
         every_entries: take a snapshot when so many entries were applied since the last one.
@@ -25,6 +25,8 @@ class SnapshotSettings:
             and are about to get them.
         chunk_bytes: payload under one checksum in the file.
         incremental: whether to send only what changed, where machine and member allow it.
+        bytes_per_s: what all snapshots that leave the node may take together; 0 means as much as
+            heartbeats allow.
 
     Raises:
         InvalidInput: a value is out of range.
@@ -36,11 +38,12 @@ class SnapshotSettings:
     hold_bytes: int = 64 << 20
     chunk_bytes: int = 1 << 16
     incremental: bool = True
+    bytes_per_s: int = 0
 
     def __post_init__(self) -> None:
         for name in ("every_entries", "every_bytes", "chunk_bytes"):
             self._at_least(name, 1)
-        for name in ("trailing_entries", "hold_bytes"):
+        for name in ("trailing_entries", "hold_bytes", "bytes_per_s"):
             self._at_least(name, 0)
         if self.chunk_bytes > 1 << 20:
             raise InvalidInput(f"{self.chunk_bytes} is above 1 MiB", where="chunk_bytes")

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from mcpcore.errors import InvalidInput
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.machine import ReplicatedState, StateMachine
-from mcpcore.node.snapshots.marks import DigestMarks
 from mcpcore.node.snapshots.pacing import TokenBucket
 from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
@@ -44,22 +44,20 @@ class GroupPort(Protocol):
 
 @dataclass(slots=True)
 class Workplace:
-    """All of it.
+    """Everything but the group itself, which begins later than its files are read.
 
     Args:
         cluster: the cluster's id.
-        make: makes an empty state machine of this group.
         bucket: the bandwidth that all groups of the node share.
+        make: makes an empty state machine of this group.
     """
 
     cluster: str
-    group: GroupPort
     directory: SnapshotDirectory
     settings: SnapshotSettings
     clocks: Clocks
     bucket: TokenBucket
     make: Callable[[], StateMachine]
-    marks: DigestMarks
 
     def restored(self, reader: SnapshotReader) -> ReplicatedState:
         """A state made from a snapshot file; to be called in a thread.
@@ -80,8 +78,6 @@ def check_digest(state: ReplicatedState, reader: SnapshotReader) -> None:
     Raises:
         InvalidInput: it is not.
     """
-    from mcpcore.errors import InvalidInput
-
     if state.digest() != reader.head.digest:
         raise InvalidInput(
             f"restoring gave a state with digest {state.digest().hex()} instead of "

@@ -71,6 +71,18 @@ class SnapshotDirectory:
             if name == TAKING or _CHANGES.fullmatch(name):
                 self.disk.remove(f"{self.path}/{name}")
 
+    async def clear(self) -> None:
+        """Remove everything: the group is another one from now on, or none.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        names = self.disk.list_dir(self.path)
+        for name in names:
+            self.disk.remove(f"{self.path}/{name}")
+        if names:
+            await self.disk.sync_dir(self.path)
+
     @property
     def taking(self) -> str:
         """Where a snapshot of our own state is written."""
