@@ -75,6 +75,7 @@ class Town:
         return sending.get(name or self.away, {})
 
     def settle(self, within_s: float = 60) -> None:
+        self.world.run(1)  # whoever was restarted begins anew
         self.world.run_until(
             lambda: bool(self.cluster.leader()) and self.cluster.agreed(), within_s=within_s
         )
@@ -184,7 +185,7 @@ def test_an_installation_longer_than_ten_election_timeouts_ends_and_disturbs_nob
         term, leader = town.leader.raft.state.term, town.cluster.leader()
         for other in NAMES:
             if other != town.away:
-                world.inject("narrow", town.away, to=(other,), bandwidth_bps=240_000)
+                world.inject("narrow", town.away, to=(other,), value=240_000)
         began_s = world.now_s
         town.settle(within_s=120)
         assert world.now_s - began_s > 12.0, "this link was to be slow"
@@ -245,7 +246,8 @@ def test_changes_that_lead_elsewhere_are_refused_and_the_whole_state_is_sent() -
     with World(seed=7) as world:
         town = Town(world, CHANGES, values=40, size=4096)
         town.write(1024, 10, "filler")
-        town.cluster.hosts[town.away].pause()
+        town.settle()
+        cut = world.inject("isolate", town.away)
         machine: Any = town.group(town.away).state.machine
         record = machine._store.get(b"base/00001")
         machine._store._entries[b"base/00001"] = (
@@ -253,8 +255,18 @@ def test_changes_that_lead_elsewhere_are_refused_and_the_whole_state_is_sent() -
             machine._store._entries[b"base/00001"][1],
         )
         town.write(100, 100, "while-away")
-        town.cluster.hosts[town.away].resume()
+        problems: list[str] = []
+
+        def note() -> None:
+            found = town.group(town.away).status().snapshot["problem"]
+            if found:
+                problems.append(found)
+
+        world.check_each_instant(note)
+        world.run(8)  # the connections are given up, with all that waited in them
+        cut.end()
         town.settle()
+        assert "digest" in problems[0], problems
         held: Any = town.group(town.away).state.machine
         assert held._store.get(b"base/00001").value == record.value
 

@@ -21,6 +21,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
 from mcpcore.raft.types import (
     EMPTY_BLOCK,
@@ -102,8 +103,10 @@ class Member:
         sync: bool = True,
         fresh: bool = False,
         seed: int = 0,
+        base: tuple[int, int] = (0, 0),
+        stateless: bool = False,
     ) -> None:
-        log = RaftLog(entries=entries(terms))
+        log = RaftLog(LogPosition(*base), entries(terms, base[1] + 1))
         self.now_ns = 1_000 * MS
         self.sync = sync
         self.raft = Raft(
@@ -114,6 +117,7 @@ class Member:
             hard_state=HardState(log.last.term if term is None else term, voted_for),
             log=log,
             now_ns=self.now_ns,
+            stateless=stateless,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns
@@ -123,6 +127,7 @@ class Member:
         self.applied: list[Entry] = []
         self.reads: list[ReadAnswer] = []
         self.events: list[RoleChanged] = []
+        self.snapshots: list[SnapshotEvent] = []
 
     @property
     def state(self):
@@ -180,6 +185,7 @@ class Member:
             self.applied += ready.committed
             self.reads += ready.reads
             self.events += ready.events
+            self.snapshots += ready.snapshots
             if ready.write is not None:
                 self.pending.append(ready.write)
             if self.sync and self.pending:

@@ -99,8 +99,9 @@ class SnapshotKeeper:
                 case SnapshotWanted(peer, session, at_least):
                     self._send(peer, session, at_least)
                 case SnapshotAnswered(peer, reply):
-                    if peer in self._sendings:
-                        self._sendings[peer].answered(reply)
+                    if peer in self._sendings and self._sendings[peer].answered(reply):
+                        # Gone before the next event: it may want a newer one at once.
+                        del self._sendings[peer]
                 case SnapshotOffered() | ChunkArrived():
                     if self._receiving is None:
                         self._receiving = Receiving(self._place, self._group, self._marks)

@@ -96,10 +96,10 @@ class Sending:
             self._at_least = max(self._at_least, at_least)
             self._news.set()
 
-    def answered(self, reply: SnapshotReply) -> None:
-        """The member answered."""
+    def answered(self, reply: SnapshotReply) -> bool:
+        """The member answered. Whether that was all."""
         if (reply.session, reply.transfer) != (self._session, self._transfer):
-            return
+            return False
         self._patience_s = self._first_patience_s()
         self._news.set()
         match reply.status:
@@ -117,6 +117,7 @@ class Sending:
                 self._window.acked(reply.offset, self._place.clocks.monotonic_ns())
             case SnapshotStatus.REFUSED:
                 self._refused = True
+        return self._done
 
     def status(self) -> dict[str, Any]:
         """In plain values."""
