@@ -31,6 +31,8 @@ Commands (members are single words, times are milliseconds):
     disk-stall a / disk-ok a
     read a / lease-read a
     transfer a b
+    compact a [3]          a takes a snapshot and drops the entries that it covers, but for so many
+    bases                  show where each log begins
     mail                   show the letters on their way
 """
 
@@ -39,6 +41,7 @@ from __future__ import annotations
 from mcpcore.errors import CoordinationError
 from mcpcore.raft.types import EntryKind
 from tests.raft.cluster import Cluster, Letter
+from tests.raft.snapshotting import compact
 
 
 class Conversation:
@@ -181,13 +184,21 @@ class Conversation:
         self.cluster[name].transfer_leadership(target, self.cluster.clock_ns(name))
         self.cluster.drain(name)
 
+    def do_compact(self, name: str, trailing: str = "0") -> None:
+        compact(self.cluster, name, int(trailing))
+
+    def do_bases(self) -> None:
+        for name, member in self.cluster.members.items():
+            log = member.raft.state.log
+            self.said.append(f"{name}: log after {log.base.index}, {len(log)} entries")
+
     def do_mail(self) -> None:
         for letter in self.cluster.mail:
             message = letter.message
             facts = " ".join(
                 f"{field}={value}"
                 for field, value in zip(message._fields, message, strict=True)
-                if field not in ("promise_ns", "sent_ns")
+                if field not in ("promise_ns", "sent_ns", "head", "data", "checksum", "facts")
             )
             self.said.append(f"{letter.sender}>{letter.to} {type(message).__name__} {facts}")
 

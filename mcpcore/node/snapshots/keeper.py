@@ -246,6 +246,8 @@ class SnapshotKeeper:
     async def _drop_below(self, index: int) -> None:
         try:
             await self._place.directory.drop_below(index)
+            if self._receiving is not None:
+                await self._receiving.drop_outdated()
         except OSError as error:
             self._report(f"old snapshots could not be removed: {error}")
 

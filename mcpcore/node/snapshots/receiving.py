@@ -78,6 +78,16 @@ class Receiving:
             "installing": self._installing is not None,
         }
 
+    async def drop_outdated(self) -> None:
+        """Remove what arrived of a snapshot that entries have overtaken.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        if self._head is not None and self._installing is None and not self._is_news(self._head):
+            self._let_go()
+            await self._place.directory.discard(self._place.directory.receiving)
+
     def close(self) -> None:
         """Stop; what arrived stays for a later life."""
         if self._task is not None:

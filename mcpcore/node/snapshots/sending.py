@@ -27,6 +27,8 @@ from mcpcore.raft.types import LogPosition
 
 logger = logging.getLogger("mcpcore.node.snapshots")
 
+RETRY_S: Final = 1.0
+"""After a disk or a machine failed, how long not to try again."""
 PATIENCE_S_MAX: Final = 60.0
 """However long nothing is heard, the other side is asked again after this."""
 WORTH_IT: Final = 0.75
@@ -155,7 +157,13 @@ class Sending:
                         error,
                     )
                     self._drop_reader()
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(RETRY_S)
+                except Exception:
+                    logger.exception(
+                        "group %s: a snapshot for %s failed", self._group.name, self.peer
+                    )
+                    self._drop_reader()
+                    await asyncio.sleep(RETRY_S)
         finally:
             self._drop_reader()
             self._ended(self)

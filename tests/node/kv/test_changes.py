@@ -29,7 +29,7 @@ commands = st.one_of(
     st.builds(Put, keys, st.binary(max_size=8), leases),
     st.builds(Delete, keys),
     st.builds(DeletePrefix, st.sampled_from([b"a", b"b", b""])),
-    st.builds(CompareAndSet, keys, st.none(), st.binary(max_size=4)),
+    st.builds(CompareAndSet, keys, st.none(), st.binary(max_size=4), leases),
     st.builds(LeaseGrant, st.integers(1, 1000)),
     st.builds(lambda lease: LeaseExpire((lease,)), leases),
 )
@@ -46,7 +46,7 @@ def copy_of(machine: KeyValueMachine) -> KeyValueMachine:
     return copied
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(commands, max_size=20), st.lists(commands, max_size=20), st.integers(1, 9))
 def test_a_member_that_applies_the_changes_is_the_same_byte_for_byte(before, after, cut) -> None:
     machine = KeyValueMachine()
@@ -69,7 +69,7 @@ def test_a_member_that_applies_the_changes_is_the_same_byte_for_byte(before, aft
     away.check()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(commands, min_size=1, max_size=20), st.data())
 def test_damaged_changes_are_refused_or_lead_to_the_very_state(history, data) -> None:
     machine = KeyValueMachine()
