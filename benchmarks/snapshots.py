@@ -12,7 +12,6 @@ import asyncio
 import random
 import tempfile
 import time
-from pathlib import Path
 
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.kv import Delete, KeyValueMachine, Put, encode_command
@@ -124,7 +123,7 @@ async def files(filled: Filled) -> None:
         print(
             f"restore: {size / took / 1e6:.0f} MB/s in a thread, then {swap * 1e3:.1f} ms to swap"
         )
-        print(f"file: {Path(path).stat().st_size / size - 1:.2%} more than the state")
+        print(f"file: {written.file_bytes / size - 1:.2%} more than the state")
         reader.close()
         disk.close()
 
