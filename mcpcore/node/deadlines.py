@@ -72,6 +72,8 @@ class Deadlines:
                 self._stand_ns = now_ns + hold_ns // _ASK_AGAIN
                 return
         raft.tick(now_ns)
+        if raft.is_leader and state.device_full:
+            _give_way(raft, now_ns)
         if raft.is_leader and state.settings.quiet_after_ns:
             doings = (state.term, state.log.last_index, state.read_round)
             if busy or self._doings != doings:
@@ -80,3 +82,15 @@ class Deadlines:
                 self._neighbours.may_rest(state, now_ns)
             ):
                 raft.rest(now_ns)
+
+
+def _give_way(raft: Raft, now_ns: int) -> None:
+    """Our disk is full: hand over to a member whose disk has just shown that it is not."""
+    state = raft.state
+    last = state.log.last_index
+    if state.durable_index == last or state.transfer_target:
+        return
+    for peer, progress in state.progress.items():
+        if progress.match == last and state.configuration.votes(peer):
+            raft.transfer_leadership(peer, now_ns)
+            return

@@ -185,8 +185,10 @@ class Group:
                     raise NotLeader(self.name, known or None)
                 answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
         future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        if consistency is not Consistency.STALE and self.rouse():
-            # A leader that slept has no lease; asking a quorum promises no less.
+        if consistency is not Consistency.STALE and (
+            self.rouse() or quiescence.just_woken(self.raft.state)
+        ):
+            # A leader that slept has no lease yet; asking a quorum promises no less.
             consistency = Consistency.LINEARIZABLE
         if consistency is Consistency.LINEARIZABLE:
             self._reads.ask(self.raft.read(now_ns), future, answer)
@@ -277,11 +279,14 @@ class Group:
     def disk_changed(self, *, stalled: bool, full: bool) -> None:
         """The node's disk stopped or resumed answering, or ran out of space, or got some."""
         now_ns = self._clocks.monotonic_ns()
-        self.raft.disk(now_ns, stalled=stalled, full=full)
-        if stalled:
-            self.rouse()
-            if self.raft.is_leader:
-                self.raft.tick(now_ns)
+        try:
+            self.raft.disk(now_ns, stalled=stalled, full=full)
+            if stalled:
+                self.rouse()
+                if self.raft.is_leader:
+                    self.raft.tick(now_ns)
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
         self._wake(self)
 
     def rang(self, now_ns: int) -> None:

@@ -21,7 +21,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.catalog import CatalogFile
@@ -318,6 +318,27 @@ class Hosting:
     def names(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return tuple(sorted(self._groups))
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """Names of groups that were retired here and not made again, sorted."""
+        return tuple(sorted(self._open().catalog.catalog.retired))
+
+    def in_brief(self) -> dict[str, dict[str, Any]]:
+        """The groups here in a few plain values each, by name."""
+        brief = {}
+        for name in self.names:
+            group = self._groups[name]
+            state = group.raft.state
+            brief[name] = {
+                "role": "failed" if group.failure else state.role.value,
+                "term": state.term,
+                "leader": state.leader,
+                "applied": group.applied,
+                "asleep": state.quiet,
+                "members": sorted(state.configuration.members),
+            }
+        return brief
 
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))

@@ -288,6 +288,14 @@ class Node:
         """Names of the groups here, sorted."""
         return self._hosting.names
 
+    def groups_in_brief(self) -> dict[str, Any]:
+        """Which groups are here, as ``mcpctl group list`` shows them: cheap for thousands."""
+        return {
+            "node": self.config.name,
+            "groups": self._hosting.in_brief(),
+            "retired": self._hosting.retired,
+        }
+
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
         assert self._transport is not None

@@ -187,7 +187,11 @@ class Scheduler:
         self._ringing = True
         try:
             for sleeper in self._wheel.due(now_ns):
-                sleeper.rang(now_ns)
+                try:
+                    sleeper.rang(now_ns)
+                except Exception as bug:  # noqa: BLE001 - the others' moments have come too
+                    problem = f"{sleeper!r} could not be woken"
+                    self._loop.call_exception_handler({"message": problem, "exception": bug})
         finally:
             self._ringing = False
             self._set_timer()

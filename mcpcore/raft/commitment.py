@@ -41,7 +41,11 @@ def announce_commit(state: RaftState) -> None:
 
 
 def beat(state: RaftState) -> None:
-    """Say to every member that we still lead, and which reads wait for its answer."""
+    """Say to every member that we still lead, and which reads wait for its answer.
+
+    When the next regular one is due is not touched: reads without end would put it off for ever,
+    and with it the look at our own office (``check_office``).
+    """
     for peer, progress in state.progress.items():
         state.send(
             peer,
@@ -56,11 +60,16 @@ def beat(state: RaftState) -> None:
         )
         progress.commit_sent = state.commit
     state.read_round_sent = state.read_round
+
+
+def next_beat_ns(state: RaftState) -> int:
+    """When the next regular heartbeat is due, counted from now.
+
+    Aligned, the beats of all groups of a node fall on the same moments and travel together; the
+    first of them comes early, none ever late.
+    """
     interval = state.settings.heartbeat_ns
-    # Aligned, the beats of all groups of a node fall on the same moments and travel together;
-    # the first of them comes early, none ever late.
-    early = state.now_ns % interval if state.aligned else 0
-    state.heartbeat_due_ns = state.now_ns + interval - early
+    return state.now_ns + interval - (state.now_ns % interval if state.aligned else 0)
 
 
 def check_office(state: RaftState) -> None:

@@ -186,6 +186,7 @@ class Raft:
             transfer.leave_without_state(state)
             replication.resend_lost(state)
             if now_ns >= state.heartbeat_due_ns:
+                state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
         else:
             if now_ns >= state.election_deadline_ns:

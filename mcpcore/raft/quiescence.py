@@ -37,6 +37,7 @@ its lease for longer.
 
 from __future__ import annotations
 
+from mcpcore.raft.election import quorum_contact_ns
 from mcpcore.raft.messages import (
     AppendReply,
     Awake,
@@ -59,8 +60,8 @@ def unrest(state: RaftState) -> str:
         return "entries are not committed or not applied"
     if state.durable_index < last or state.durable_hard_state != state.hard_state or state.writes:
         return "the disk is not done"
-    if state.outbox or state.gated or state.new_blocks or state.read_answers:
-        return "something is to be said"
+    if state.gated or state.new_blocks or state.read_answers:
+        return "something waits for the disk or for an answer"  # what is in the outbox goes first
     if state.reads_waiting:
         return "reads wait"
     if state.transfer_target:
@@ -145,6 +146,13 @@ def wake(state: RaftState, heard_ns: int, *, by: str = "") -> None:
     state.election_deadline_ns = max(drawn_ns, state.promise_until_ns)
     if state.leader and by != state.leader:
         state.reply(state.leader, Awake(state.term))
+
+
+def just_woken(state: RaftState) -> bool:
+    """Whether this leader has woken up and no quorum has answered it since: it has no lease yet,
+    and will in a moment.
+    """
+    return state.is_leader and state.office_from_ns > quorum_contact_ns(state)
 
 
 def check(state: RaftState) -> None:

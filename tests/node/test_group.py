@@ -21,10 +21,12 @@ from mcpcore.errors import (
     NoSpace,
     NotLeader,
     OutcomeUnknown,
+    ProtocolViolation,
     QueueFull,
     Superseded,
 )
 from mcpcore.node.group import FULL_DEVICE_RETRY_NS, Consistency, Group
+from mcpcore.node.inbox import MESSAGES_PER_TURN
 from mcpcore.node.kv.commands import LeaseKeepAlive, encode_request
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import ReplicatedState, StateMachine
@@ -318,6 +320,18 @@ async def test_entries_wait_for_a_full_device_in_order_and_are_offered_again() -
     bench.group.rang(bench.clocks.now_ns)
     stored = [block.entries[0].index for _, blocks in bench.device.stored for block in blocks]
     assert stored == [1, 2, 3, 4, 5]
+
+
+async def test_a_violation_that_had_to_wait_for_its_turn_still_ends_its_senders_session() -> None:
+    bench = Bench("abc")
+    bench.group.receive("b", Heartbeat(1, 1, 0, 0, 1, 1))
+    for _ in range(MESSAGES_PER_TURN):
+        bench.group.receive("b", Heartbeat(1, 1, 0, 0, 1, 1))
+    bench.group.receive("c", Heartbeat(1, 1, 0, 0, 1, 1))  # two leaders of one term
+    assert bench.broken == []
+    await bench.turns(3)
+    assert [type(error) for error in bench.broken] == [ProtocolViolation]
+    assert bench.group.failure is None
 
 
 async def test_a_full_disk_refuses_writes_in_words_and_answers_reads() -> None:

@@ -122,8 +122,8 @@ def test_a_group_with_nothing_to_do_sleeps_at_one_term_and_index_and_says_nothin
     cluster = sleeping()
     assert len({cluster[name].state.log.last for name in "abc"}) == 1
     story = len(cluster.story)
-    for _ in range(1000):
-        cluster.advance(3_600)
+    for _ in range(60):
+        cluster.advance(60_000, step_ms=500)
         assert not cluster.mail
     assert cluster.asleep() == ["a", "b", "c"]
     assert all(cluster[name].deadline_ns() == NEVER for name in "abc")
@@ -431,7 +431,7 @@ class SleepyWalk(Walk):
             super().use(leader)
 
 
-def walk(seed: int, steps: int = 500) -> SleepyWalk:
+def walk(seed: int, steps: int = 400) -> SleepyWalk:
     run = SleepyWalk(seed)
     try:
         for _ in range(steps):
@@ -443,7 +443,7 @@ def walk(seed: int, steps: int = 500) -> SleepyWalk:
     return run
 
 
-@pytest.mark.parametrize("first", range(0, 12, 4))
+@pytest.mark.parametrize("first", range(0, 8, 4))
 def test_figure_3_liveness_and_leases_hold_on_walks_of_groups_that_sleep(first: int) -> None:
     rests = leases = commits = 0
     for seed in range(first, first + 4):
@@ -451,9 +451,9 @@ def test_figure_3_liveness_and_leases_hold_on_walks_of_groups_that_sleep(first: 
         rests += run.cluster.rests
         leases += run.leases
         commits += len(run.cluster.figure_three.committed)
-    assert rests > 20, "groups that never sleep prove nothing"
-    assert leases > 50
-    assert commits > 80
+    assert rests > 10, "groups that never sleep prove nothing"
+    assert leases > 30
+    assert commits > 60
 
 
 @pytest.mark.soak
