@@ -403,7 +403,11 @@ class Group:
         """
         if self._closed or not self.raft.snapshots.install(position, configuration):
             return False
-        self.state.adopt(fresh)
+        try:
+            self.state.adopt(fresh)
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+            return False
         self.applied = position.index
         self._proposals.skipped_to(position.index)
         if self.snapshots is not None:

@@ -412,6 +412,7 @@ class Raft:
                 return
             if isinstance(message, SnapshotOffer | SnapshotChunk):
                 snapshots.refuse_old(state, sender, message)
+                return
             if kind is Rest:
                 state.reply(sender, Awake(state.term))  # it leads no more, and must not sleep on
                 return

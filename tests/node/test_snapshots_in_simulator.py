@@ -13,6 +13,7 @@ from mcpcore.errors import CoordinationError, StateMissing
 from mcpcore.node.group import Consistency, Group
 from mcpcore.node.kv import Get, encode_request
 from mcpcore.node.kv.client import KeyValueClient
+from mcpcore.node.snapshots import marks
 from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
 from mcpcore.node.storage.snapshot_files import SnapshotReader
@@ -216,10 +217,12 @@ def test_when_the_leader_dies_in_the_middle_another_one_sends_a_snapshot() -> No
         town.settle()
 
 
-def test_a_member_that_comes_back_gets_only_what_changed() -> None:
+def test_a_member_that_comes_back_gets_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "STEP", 64)
+    monkeypatch.setattr(marks, "_LEVELS", (64, 512))
     with World(seed=6) as world:
         town = Town(world, CHANGES, values=60, size=8192)
-        town.write(1024, 10, "filler")  # beyond one mark, which both remember
+        town.write(70, 10, "filler")  # beyond one mark, which both remember
         with town.member_away(values=100, size=100):
             pass
         seen: dict[str, Any] = {}
@@ -241,11 +244,15 @@ def test_a_member_that_comes_back_gets_only_what_changed() -> None:
         assert town.group(town.away).status().digest == before
 
 
-def test_changes_that_lead_elsewhere_are_refused_and_the_whole_state_is_sent() -> None:
+def test_changes_that_lead_elsewhere_are_refused_and_the_whole_state_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A replica whose memory rotted says it was at the same state as we, and is not."""
+    monkeypatch.setattr(marks, "STEP", 64)
+    monkeypatch.setattr(marks, "_LEVELS", (64, 512))
     with World(seed=7) as world:
         town = Town(world, CHANGES, values=40, size=4096)
-        town.write(1024, 10, "filler")
+        town.write(70, 10, "filler")
         town.settle()
         cut = world.inject("isolate", town.away)
         machine: Any = town.group(town.away).state.machine
@@ -405,6 +412,36 @@ def test_a_crash_at_any_point_of_taking_or_installing_loses_nothing(seed: int) -
 def test_crashes_at_any_point_lose_nothing_in_five_hundred_worlds(first: int) -> None:
     for seed in range(first, first + 50):
         live_with_crashes(seed, TINY)
+
+
+def test_a_quiet_group_that_keeps_the_logs_oldest_file_lets_it_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with World(seed=13) as world:
+        town = Town(world, SnapshotSettings(), values=20, size=100)
+        town.settle()
+        assert not _snapshots(town, town.away).stored(), "there was no other reason for one"
+        device: Any = town.cluster.nodes[town.away]._device
+        monkeypatch.setattr(device, "pinned_by", lambda: ("main",))
+        world.run(8)
+        group = town.group(town.away)
+        assert group.raft.state.log.base.index == group.applied, "no entry is left in that file"
+        assert len(_snapshots(town, town.away).stored()) == 1
+        town.write(20, 100, "more")
+        world.run(5)
+        assert len(_snapshots(town, town.away).stored()) == 1, "not more often than it may rest"
+
+
+def test_a_snapshot_on_demand_covers_what_is_applied() -> None:
+    with World(seed=14) as world:
+        town = Town(world, SnapshotSettings(), values=20, size=100)
+        town.settle()
+        keeper = town.leader.snapshots
+        assert keeper is not None
+        head = world.call(town.cluster.hosts[town.cluster.leader()], keeper.take(trailing=3))
+        assert head.position.index == town.leader.applied
+        world.run(1)
+        assert town.leader.raft.state.log.base.index == town.leader.applied - 3
 
 
 def test_a_full_disk_keeps_the_old_snapshot_and_takes_one_later() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import ProtocolViolation
-from mcpcore.raft import recovery
+from mcpcore.raft import quiescence, recovery
 from mcpcore.raft.core import Raft
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import (
@@ -266,6 +266,16 @@ def test_a_late_acknowledgement_spares_a_member_the_snapshot_if_entries_suffice(
     member.hears("c", AppendReply(1, progress.session, True, 9, 0, 0, member.now_ns))
     assert not progress.awaits_snapshot
     assert progress.match == 9
+
+
+def test_a_group_does_not_fall_asleep_while_a_snapshot_is_on_its_way() -> None:
+    member = leading()
+    assert quiescence.unrest(member.state) == ""
+    session = member.state.progress["b"].session
+    member.hears("b", SnapshotAsk(1, 4))
+    member.raft.snapshots.offer("b", session, 1, LogPosition(1, 10), b"head")
+    member.drain()
+    assert "b is being sent a snapshot" in quiescence.unrest(member.state)
 
 
 # --- the member that takes it in ----------------------------------------------------------------

@@ -63,6 +63,8 @@ async def restore(place: Workplace, found: RecoveredGroup, device: LogDevice) ->
             problem = f"snapshot {stored.path} cannot be used: {error}"
             logger.error("group %s: %s", found.name, problem)
             problems.append(problem)
+            if isinstance(error, SnapshotDamaged | InvalidInput):
+                await directory.set_aside(stored)
     start = recovery.begin(
         found.hard_state,
         found.configuration,

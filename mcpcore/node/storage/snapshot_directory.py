@@ -20,6 +20,8 @@ TAKING: Final = "taking.part"
 """The snapshot that this node is writing of its own state; worth nothing after a crash."""
 RECEIVING: Final = "receiving.part"
 """The snapshot that is arriving from another member; a later life goes on with it."""
+DAMAGED: Final = ".damaged"
+"""What is added to the name of a snapshot that was found damaged."""
 _NAME: Final = re.compile(r"([0-9]{20})-([0-9]{20})\.snap")
 _CHANGES: Final = re.compile(r"[0-9]+\.changes(\.part)?")
 
@@ -131,6 +133,18 @@ class SnapshotDirectory:
         if gone:
             await self.disk.sync_dir(self.path)
         return gone
+
+    async def set_aside(self, stored: StoredSnapshot) -> None:
+        """Keep a damaged snapshot for whoever looks into it, but count on it no more.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        for name in self.disk.list_dir(self.path):
+            if name.endswith(DAMAGED):
+                self.disk.remove(f"{self.path}/{name}")  # one is enough
+        self.disk.rename(stored.path, stored.path + DAMAGED)
+        await self.disk.sync_dir(self.path)
 
     async def discard(self, path: str) -> None:
         """Remove one file, if it is there.
