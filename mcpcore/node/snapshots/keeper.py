@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
-from mcpcore.errors import SnapshotDamaged, StorageVersion
-from mcpcore.node.snapshots.marks import DigestMarks
+from mcpcore.errors import Rejected, SnapshotDamaged, StorageVersion
+from mcpcore.node.snapshots.marks import STEP, DigestMarks
 from mcpcore.node.snapshots.receiving import Receiving
 from mcpcore.node.snapshots.sending import Sending
 from mcpcore.node.snapshots.workplace import GroupPort, Workplace
@@ -81,15 +81,20 @@ class SnapshotKeeper:
         return self._marks.next_mark
 
     def mark(self, index: int) -> None:
-        """The state is exactly at ``index`` now."""
+        """The state is exactly at ``index`` now.
+
+        Snapshots are taken here if possible: members then take theirs at the same positions, so
+        that a transfer can go on under another leader, and a restarted member knows a common mark.
+        """
         self._marks.note(index, self._group.state.digest())
+        self._take_if_due()
 
     def applied(self, entries: Sequence[Entry]) -> None:
         """Entries were applied: is it time?"""
         self._entries += len(entries)
         self._bytes += sum([len(entry.data) for entry in entries])
         settings = self._place.settings
-        if self._entries >= settings.every_entries or self._bytes >= settings.every_bytes:
+        if self._bytes >= 2 * settings.every_bytes or settings.every_entries < STEP:
             self._take_if_due()
 
     def hear(self, events: Sequence[SnapshotEvent]) -> None:
@@ -161,7 +166,10 @@ class SnapshotKeeper:
 
         Raises:
             OSError: the disk does not work, or is full.
+            Rejected: there is no state to take one of.
         """
+        if not self._group.applied or self._group.raft.state.stateless:
+            raise Rejected(f"group {self._group.name}: nothing is applied here yet; try later")
         return await asyncio.shield(self._take(trailing))
 
     def pinned(self) -> None:
@@ -179,9 +187,14 @@ class SnapshotKeeper:
             since_ns = now_ns - (self._newest_at_ns or 0)
             if self._newest_at_ns is not None and since_ns < rest_s * 1e9:
                 return
-        elif self._entries < place.settings.every_entries and self._bytes < large:
+        elif self._entries < place.settings.every_entries and self._bytes < max(
+            place.settings.every_bytes, large
+        ):
             return
-        self._take(0 if pinned else None)
+        try:
+            self._take(0 if pinned else None)
+        except Exception as error:  # noqa: BLE001 - the machine's own; its group can go on
+            self._failed_to_take(error)
 
     def _cannot_take(self) -> bool:
         group = self._group
@@ -189,37 +202,47 @@ class SnapshotKeeper:
 
     def _take(self, trailing: int | None) -> asyncio.Task[SnapshotHead]:
         if self._taking is None:
-            name = f"snapshot of {self._group.name}"
-            loop = asyncio.get_running_loop()
-            self._taking = loop.create_task(self._write(trailing), name=name)
+            # The state of this very moment; writing it down may take its time.
+            head, chunks = self._view()
+            self._taking = asyncio.get_running_loop().create_task(
+                self._write(head, chunks, trailing), name=f"snapshot of {self._group.name}"
+            )
             self._taking.add_done_callback(self._taken)
         return self._taking
 
-    async def _write(self, trailing: int | None) -> SnapshotHead:
+    def _view(self) -> tuple[SnapshotHead, Iterator[bytes] | None]:
+        """The applied state; no bytes if the newest snapshot covers it already."""
         place, group = self._place, self._group
-        state, applied = group.raft.state, group.applied
+        applied = group.applied
         if self._newest is not None and self._newest.position.index == applied:
-            head = self._newest
-        else:
-            term = state.log.term_at(applied)
-            assert term is not None, "what is applied lies in the log"
-            head = SnapshotHead(
-                place.cluster,
-                group.name,
-                LogPosition(term, applied),
-                group.raft.snapshots.configuration_at(applied).encode(),
-                group.state.digest(),
-                created_ns=max(0, place.clocks.wall_ns()),
-                chunk_bytes=place.settings.chunk_bytes,
-            )
-            self._entries = self._bytes = 0
-            self._marks.note(applied, head.digest)
+            return self._newest, None
+        term = group.raft.state.log.term_at(applied)
+        assert term is not None, "what is applied lies in the log"
+        head = SnapshotHead(
+            place.cluster,
+            group.name,
+            LogPosition(term, applied),
+            group.raft.snapshots.configuration_at(applied).encode(),
+            group.state.digest(),
+            created_ns=max(0, place.clocks.wall_ns()),
+            chunk_bytes=place.settings.chunk_bytes,
+        )
+        chunks = group.state.snapshot()
+        self._entries = self._bytes = 0
+        self._marks.note(applied, head.digest)
+        return head, chunks
+
+    async def _write(
+        self, head: SnapshotHead, chunks: Iterator[bytes] | None, trailing: int | None
+    ) -> SnapshotHead:
+        place, group = self._place, self._group
+        state = group.raft.state
+        if chunks is not None:
             final = place.directory.final(head.position)
-            chunks = group.state.snapshot()
             done = await write_file(place.directory, head, chunks, place.directory.taking, final)
             assert done is not None, "there was no limit"
             head = done
-            if self._newest is None or self._newest.position.index < applied:
+            if self._newest is None or self._newest.position.index < head.position.index:
                 self._note(head)
         if not state.stateless:
             group.raft.snapshots.compact(
@@ -236,8 +259,11 @@ class SnapshotKeeper:
             return
         error = task.exception()
         if error is not None:
-            self._not_before_ns = self._place.clocks.monotonic_ns() + int(RETRY_S * 1e9)
-            self._report(f"no snapshot could be taken: {error}")
+            self._failed_to_take(error)
+
+    def _failed_to_take(self, error: BaseException) -> None:
+        self._not_before_ns = self._place.clocks.monotonic_ns() + int(RETRY_S * 1e9)
+        self._report(f"no snapshot could be taken: {error!r}")
 
     def _note(self, head: SnapshotHead) -> None:
         self._newest = head

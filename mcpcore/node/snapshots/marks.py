@@ -18,6 +18,8 @@ STEP: Final = 1024
 """Marks stand at multiples of this."""
 _LEVELS: Final = (STEP, 8 * STEP, 64 * STEP, 512 * STEP)
 _KEPT_PER_LEVEL: Final = 16
+_NEWEST_KEPT: Final = 8
+"""Wherever they stand: the positions of snapshots are marks too."""
 _TOLD_MAX: Final = 128
 
 
@@ -39,7 +41,7 @@ class DigestMarks:
         """The state that ``index`` led to has this digest."""
         self._marks[index] = digest
         self.next_mark = index - index % STEP + STEP
-        kept: set[int] = set(sorted(self._marks)[-2:])
+        kept: set[int] = set(sorted(self._marks)[-_NEWEST_KEPT:])
         for level in _LEVELS:
             kept.update(sorted(at for at in self._marks if at % level == 0)[-_KEPT_PER_LEVEL:])
         self._marks = {at: mark for at, mark in self._marks.items() if at in kept}
