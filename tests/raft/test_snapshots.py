@@ -461,6 +461,19 @@ def test_compaction_keeps_the_configuration_that_is_in_force_where_the_log_begin
     assert member.state.configuration == FIVE
 
 
+def test_a_membership_that_is_newer_than_where_the_log_begins_is_not_taken_for_an_older_one() -> (
+    None
+):
+    member = Member(terms=[1, 1], term=1, sync=False)
+    change = append(1, prev=(1, 2), commit=3)
+    member.hears("b", change._replace(block=_block(config_entry(1, 3, FIVE))))
+    member.raft.snapshots.compact(2)
+    member.drain()
+    moved = [write.base for write in member.pending if write.base is not None]
+    assert moved == [BaseChange(LogPosition(1, 2), TRIO, True)]
+    assert member.state.configuration == FIVE
+
+
 def _block(*made: Entry):
     from mcpcore.raft.types import Block
 
