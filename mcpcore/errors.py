@@ -402,6 +402,19 @@ class RecoveryRefused(Rejected):
         super().__init__(f"group {group}: {why}. {remedy}")
 
 
+class StateMissing(Rejected):
+    """This node's copy of the group's state is lost, and another member is sending a new one.
+
+    Its log is whole, so nothing that it promised is in doubt; ask another node meanwhile.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(
+            f"group {group}: the state on this node is lost and being fetched; ask another node"
+        )
+
+
 class SnapshotDamaged(CoordinationError):
     """A snapshot file is not what was once written: never restore from it.
 

@@ -167,7 +167,7 @@ async def restore(
 async def _place(disk: Disk, directory: str, reader: SnapshotReader, head: SnapshotHead) -> None:
     disk.make_dirs(directory)
     snapshots = SnapshotDirectory(disk, directory, head.group)
-    await snapshots.prepare()
+    await snapshots.make()
     writer = await SnapshotWriter.create(disk, snapshots.receiving, head)
     try:
         for chunk in reader.chunks():

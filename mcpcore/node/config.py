@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
 from mcpcore.raft.settings import RaftSettings
+
+SCRUB_BYTES_PER_S = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class NodeConfig:
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
         limits: bounds and waits of connections.
+        snapshots: when this node's groups take snapshots, and how much log they keep beside them.
         disk_bound_ns: how long the disk may owe an answer before this node leads nothing; 0: the
             shortest election timeout of its groups.
         elections_at_once: how many groups of this node may stand for election at a time.
@@ -58,9 +62,10 @@ class NodeConfig:
     security: Security
     groups: Mapping[str, GroupConfig]
     limits: Limits = field(default_factory=Limits)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     disk_bound_ns: int = 0
     elections_at_once: int = 64
-    scrub_bytes_per_s: int = 1 << 20
+    scrub_bytes_per_s: int = SCRUB_BYTES_PER_S
 
     def __post_init__(self) -> None:
         for group, config in self.groups.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.config import SCRUB_BYTES_PER_S
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
@@ -79,10 +80,10 @@ def load_node_config(path: str | Path) -> NodeFile:
             remedy=f'Add one: [groups.main] and below it voters = ["{node}"]',
         )
     limits = _limits(root.table("limits"))
-    scrubbing = {}
+    scrub_bytes_per_s = SCRUB_BYTES_PER_S
     if "scrub_bytes_per_s" in root:
-        scrubbing["scrub_bytes_per_s"] = root.integer("scrub_bytes_per_s")
-        if scrubbing["scrub_bytes_per_s"] < 0:
+        scrub_bytes_per_s = root.integer("scrub_bytes_per_s")
+        if scrub_bytes_per_s < 0:
             root.refuse("scrub_bytes_per_s", "is below zero", "0 switches scrubbing off")
     root.finish()
     config = NodeConfig(
@@ -94,7 +95,7 @@ def load_node_config(path: str | Path) -> NodeFile:
         security=security,
         groups=groups,
         limits=limits,
-        **scrubbing,
+        scrub_bytes_per_s=scrub_bytes_per_s,
     )
     return NodeFile(root.file, config, machines)
 

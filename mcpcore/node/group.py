@@ -29,6 +29,7 @@ from mcpcore.errors import (
     QueueFull,
     ReadNotConfirmed,
     Rejected,
+    StateMissing,
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.deadlines import Deadlines
@@ -36,13 +37,15 @@ from mcpcore.node.group_status import Consistency, GroupStatus
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
+from mcpcore.node.storage.writes import store_write
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
 from mcpcore.raft import quiescence, recall
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
-from mcpcore.raft.types import Entry, EntryKind
+from mcpcore.raft.types import Configuration, Entry, EntryKind, LogPosition
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -75,6 +78,7 @@ class Group:
         "_clock_health", "_clocks", "_closed", "_deadlines", "_device", "_duties", "_failed",
         "_inbox", "_neighbours", "_offended", "_on_duty_in", "_proposals", "_reads", "_send",
         "_unstored", "_wake", "applied", "failure", "listeners", "members_only", "name", "raft",
+        "snapshots",
         "state",
     )  # fmt: skip
 
@@ -97,7 +101,9 @@ class Group:
         self.name = name
         self.raft = raft
         self.state = state
-        self.applied = 0
+        self.applied = raft.state.handed
+        self.snapshots: SnapshotKeeper | None = None
+        """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
         self._clocks = clocks
         self._send = send
@@ -142,6 +148,7 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
+        self._refuse_without_state()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._unstored:
@@ -168,8 +175,9 @@ class Group:
         if type(consistency) is not Consistency:
             consistency = Consistency.parse(consistency)
         self._refuse_if_closed()
+        self._refuse_without_state()
         now_ns = self._clocks.monotonic_ns()
-        answer: Answer = partial(self.state.machine.query, request)
+        answer: Answer = partial(self._query, request)
         if self._duties is not None:
             prepared = self._duties.leader_query(request, now_ns)
             if prepared is not None:
@@ -222,7 +230,8 @@ class Group:
             digest="" if self.failure else self.state.digest().hex(),
             members=tuple(sorted(state.configuration.members)),
             match={peer: progress.match for peer, progress in state.progress.items()},
-            problem=repr(self.failure) if self.failure else "",
+            problem=repr(self.failure) if self.failure else self._stateless_problem(),
+            snapshot=self.snapshots.status() if self.snapshots else {},
             asleep=state.quiet,
             in_doubt=recall.in_words(state),
         )
@@ -329,6 +338,8 @@ class Group:
             self._store()
         for event in ready.events:
             self._announce(event)
+        if ready.snapshots and self.snapshots is not None:
+            self.snapshots.hear(ready.snapshots)
         if ready.committed:
             self._apply(ready.committed)
         for answer in ready.reads:
@@ -372,6 +383,8 @@ class Group:
             return
         self._closed = True
         self._deadlines.disarm()
+        if self.snapshots is not None:
+            self.snapshots.close()
         self._unstored.clear()
         self._proposals.fail_all(of_proposals)
         self._reads.fail_all(of_reads)
@@ -390,6 +403,44 @@ class Group:
             lambda: GroupFailed(self.name, repr(bug)),
         )
 
+    def wake(self) -> None:
+        """Have a turn in this loop turn."""
+        if not self._closed:
+            self._wake(self)
+
+    def become(
+        self, position: LogPosition, configuration: Configuration, fresh: ReplicatedState
+    ) -> bool:
+        """Take a durable, verified snapshot for our state, unless entries have overtaken it.
+
+        Returns:
+            Whether it was news.
+        """
+        if self._closed or not self.raft.snapshots.install(position, configuration):
+            return False
+        try:
+            self.state.adopt(fresh)
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+            return False
+        self.applied = position.index
+        self._proposals.skipped_to(position.index)
+        if self.snapshots is not None:
+            self.snapshots.installed(position)
+        self._reads.applied_to(self.applied)
+        self._wake(self)
+        return True
+
+    def _query(self, request: bytes) -> bytes:
+        return self.state.machine.query(request)
+
+    def _stateless_problem(self) -> str:
+        return "its state is lost; waiting for a snapshot" if self.raft.state.stateless else ""
+
+    def _refuse_without_state(self) -> None:
+        if self.raft.state.stateless:
+            raise StateMissing(self.name)
+
     def _refuse_if_closed(self) -> None:
         if self.failure is not None:
             raise GroupFailed(self.name, repr(self.failure))
@@ -407,13 +458,13 @@ class Group:
                 return
             write = self._unstored.popleft()
             try:
-                future = self._device.submit(self.name, write.hard_state, write.blocks)
+                future = store_write(self._device, self.name, write)
             except CoordinationError as error:
                 self._failed(error)
                 return
-            future.add_done_callback(partial(self._stored, write.seq))
+            future.add_done_callback(partial(self._stored, write))
 
-    def _stored(self, seq: int, done: asyncio.Future[None]) -> None:
+    def _stored(self, write: Write, done: asyncio.Future[None]) -> None:
         if self._closed or done.cancelled():
             return
         error = done.exception()
@@ -421,12 +472,29 @@ class Group:
             self._failed(error)
             return
         try:
-            self.raft.written(seq, self._clocks.monotonic_ns())
+            self.raft.written(write.seq, self._clocks.monotonic_ns())
+            if write.base is not None and self.snapshots is not None:
+                self.snapshots.base_stored(write.base.position.index)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
         self._wake(self)
 
     def _apply(self, entries: list[Entry]) -> None:
+        keeper = self.snapshots
+        if keeper is None:
+            self._apply_all(entries)
+            return
+        rest = entries
+        while rest and rest[-1].index >= (mark := keeper.next_mark):
+            count = mark - rest[0].index + 1
+            self._apply_all(rest[:count])
+            keeper.mark(mark)
+            rest = rest[count:]
+        if rest:
+            self._apply_all(rest)
+        keeper.applied(entries)
+
+    def _apply_all(self, entries: list[Entry]) -> None:
         apply, proposals = self.state.apply, self._proposals
         for entry in entries:
             result = apply(entry)

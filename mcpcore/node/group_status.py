@@ -5,8 +5,9 @@ This module exists so that clients, tools and tests speak of groups without impo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mcpcore.errors import InvalidInput
 
@@ -52,8 +53,11 @@ class GroupStatus:
     match: dict[str, int]
     """On the leader: the highest index known to be durable on each other member."""
     problem: str = ""
-    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
+    """Why the group is out of service on this node (its role is then ``failed``), or why it cannot
+    answer yet; else empty."""
     asleep: bool = False
     """Whether the group has nothing to do and costs nothing (``mcpcore.raft.quiescence``)."""
     in_doubt: str = ""
     """What this member lost of its log and waits for, not voting meanwhile; else empty."""
+    snapshot: dict[str, Any] = field(default_factory=dict)
+    """The newest snapshot, its age, and the transfers that are under way."""

@@ -20,7 +20,8 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.catalog import CatalogFile
@@ -28,12 +29,17 @@ from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
-from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.machine import StateMachine
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
+from mcpcore.node.snapshots.keeper import SnapshotKeeper
+from mcpcore.node.snapshots.pacing import TokenBucket
+from mcpcore.node.snapshots.recovery import restore
+from mcpcore.node.snapshots.workplace import Workplace
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup, check_name
+from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.core import Raft
 from mcpcore.raft.doubt import FORGOTTEN, Doubt
@@ -42,6 +48,10 @@ from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration
 
 logger = logging.getLogger("mcpcore.node")
+
+
+PINNED_CHECK_S: Final = 5.0
+"""How often to look whether a quiet group keeps the log's oldest file."""
 
 
 class Surroundings(NamedTuple):
@@ -53,6 +63,8 @@ class Surroundings(NamedTuple):
     timekeeper: Timekeeper
     scheduler: Scheduler
     pulse: Pulse
+    bulk: Disk
+    """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
 
 
 class Hosting:
@@ -83,10 +95,12 @@ class Hosting:
         self._groups: dict[str, Group] = {}
         self._made_as: dict[str, GroupConfig] = {}
         self._unserved: set[str] = set()
+        self._bucket = TokenBucket(config.snapshots.bytes_per_s)
         self._settings: Counter[RaftSettings] = Counter()
         self._changing = asyncio.Lock()
         self._around: Surroundings | None = None
         self._closed = False
+        self._pin_timer: asyncio.TimerHandle | None = None
         self.unknown_messages = 0
         """Messages for groups that are not, or no more, here; they were dropped."""
 
@@ -121,6 +135,7 @@ class Hosting:
             )
         for name, config in wanted.items():
             if name not in recovered:
+                await self._directory(name).clear()  # of an earlier group of that name
                 configuration = Configuration.of(config.voters)
                 # It may have lived here, and promised, and been lost by its very name.
                 doubt = FORGOTTEN if device.report.amnesia else None
@@ -128,8 +143,9 @@ class Hosting:
                 recovered[name] = _empty(device, name, configuration, doubt)
         await asyncio.gather(*dropped)  # one sync for all of them
         for name, config in wanted.items():
-            self._host(recovered[name], config)
+            await self._host(recovered[name], config)
         device.release_recovered()
+        self._let_go_of_old_files()
 
     async def create(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, durably. Making it again as it was made is harmless.
@@ -166,12 +182,13 @@ class Hosting:
             catalog.hosted[name] = config
             catalog.retired.discard(name)
             await around.catalog.store()
+            await self._directory(name).clear()  # of an earlier group of that name
             configuration = Configuration.of(config.voters)
             stored = around.device.create_group(name, configuration)
             found = _empty(around.device, name, configuration)
             await stored
             self._open()
-            group = self._host(found, config)
+            group = await self._host(found, config)
             around.scheduler.wake(group)
             return group
 
@@ -199,9 +216,21 @@ class Hosting:
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
             await around.device.retire_group(name)
+            await self._directory(name).clear()
 
-    def _host(self, found: RecoveredGroup, config: GroupConfig) -> Group:
+    async def _host(self, found: RecoveredGroup, config: GroupConfig) -> Group:
         around = self._open()
+        place = Workplace(
+            self._config.cluster,
+            self._directory(found.name),
+            self._config.snapshots,
+            self._clocks,
+            self._bucket,
+            partial(self._machine, found.name),
+        )
+        restored = await restore(place, found, around.device)
+        start = restored.start
+        self._open()
         scheduler = around.scheduler
         # One object for all groups of equal settings.
         settings = next((s for s in self._settings if s == config.settings), config.settings)
@@ -209,9 +238,11 @@ class Hosting:
             self._config.name,
             settings,
             self._rng,
-            configuration=found.configuration,
-            hard_state=found.hard_state,
-            log=RaftLog(found.base, found.entries),
+            configuration=start.configuration,
+            hard_state=start.hard_state,
+            log=start.log,
+            applied=start.applied,
+            stateless=start.stateless,
             now_ns=self._clocks.monotonic_ns(),
             group=found.name,
             aligned=True,
@@ -222,7 +253,7 @@ class Hosting:
         group = Group(
             found.name,
             raft,
-            ReplicatedState(self._machine(found.name)),
+            restored.state,
             around.device,
             self._clocks,
             send=scheduler.send,
@@ -235,15 +266,32 @@ class Hosting:
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
+        group.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1
         around.pulse.set_pace(self._settings)
         return group
 
+    def _directory(self, name: str) -> SnapshotDirectory:
+        assert self._around is not None
+        return SnapshotDirectory(self._around.bulk, self._config.data, name)
+
+    def _let_go_of_old_files(self) -> None:
+        """Have the groups whose entries alone keep the log's oldest file take snapshots."""
+        around = self._open()
+        for name in around.device.pinned_by():
+            group = self._groups.get(name)
+            if group is not None and group.snapshots is not None:
+                group.snapshots.pinned()
+        loop = asyncio.get_running_loop()
+        self._pin_timer = loop.call_later(PINNED_CHECK_S, self._let_go_of_old_files)
+
     def close(self) -> None:
         """End all groups."""
         self._closed = True
+        if self._pin_timer is not None:
+            self._pin_timer.cancel()
         for group in self._groups.values():
             group.close()
 

@@ -21,6 +21,7 @@ _COMMAND: Final = int(EntryKind.COMMAND)
 _SESSION: Final = int(EntryKind.SESSION)
 _HEAD: Final = struct.Struct(">8sQ")
 _MAGIC: Final = b"mcpstat1"
+_CHANGES_MAGIC: Final = b"mcpchng1"
 
 
 class StateMachine(Protocol):
@@ -97,6 +98,41 @@ class LeaderDuties(Protocol):
         ...
 
 
+@runtime_checkable
+class Incremental(Protocol):
+    """A machine that can say what changed, so that a member that was away gets only that."""
+
+    def changes_since(self, index: int) -> Iterator[bytes] | None:
+        """What turns the state that ``index`` led to into the present one; None if not known.
+
+        Like ``StateMachine.snapshot``: a quick call, and a view that stays as it was.
+        """
+        ...
+
+    def apply_changes(self, chunks: Iterable[bytes]) -> None:
+        """Become what ``changes_since`` described, byte for byte.
+
+        Called on a copy that nobody else sees, so it may stop half-way.
+
+        Raises:
+            InvalidInput: the bytes are no whole, sound changes, or do not fit this state.
+        """
+        ...
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A machine that can take over the state of another one at once, however large.
+
+    Without this, a received snapshot is restored on the event loop.
+    """
+
+    def adopt(self, other: StateMachine) -> None:
+        """Become what ``other``, of our own class and used by nobody else, is; keep what is this
+        node's own (watchers, timers)."""
+        ...
+
+
 class Watching(Protocol):
     """One client's view of a machine's changes."""
 
@@ -163,18 +199,42 @@ class ReplicatedState:
             InvalidInput: the bytes are no whole, sound snapshot. Both old states stand.
         """
         source = iter(chunks)
-        head, rest = _take(_HEAD.size, b"", source)
-        magic, length = _HEAD.unpack(head)
-        if magic != _MAGIC:
-            raise InvalidInput(
-                "not a snapshot of a replicated state, or of a version this one cannot read",
-                where="snapshot, byte 0",
-                remedy="take a new snapshot from a member of the group",
-            )
-        encoded, rest = _take(length, rest, source)
+        encoded, rest = _take_sessions(source, _MAGIC, "snapshot")
         sessions = SessionTable.decode(encoded)
         self.machine.restore(_prefixed(rest, source))
         self.sessions = sessions
+
+    def changes_since(self, index: int) -> Iterator[bytes] | None:
+        """What changed since ``index`` was applied, sessions included; None if not known."""
+        if not isinstance(self.machine, Incremental):
+            return None
+        changes = self.machine.changes_since(index)
+        if changes is None:
+            return None
+        sessions = self.sessions.encode()
+        return _prefixed(_HEAD.pack(_CHANGES_MAGIC, len(sessions)) + sessions, changes)
+
+    def apply_changes(self, chunks: Iterable[bytes]) -> None:
+        """Become what ``changes_since`` described; see ``Incremental.apply_changes``.
+
+        Raises:
+            InvalidInput: the bytes are no changes, or do not fit. Use this state no more.
+        """
+        source = iter(chunks)
+        encoded, rest = _take_sessions(source, _CHANGES_MAGIC, "changes")
+        if not isinstance(self.machine, Incremental):
+            raise InvalidInput("this machine knows no changes, only whole states", where="changes")
+        sessions = SessionTable.decode(encoded)
+        self.machine.apply_changes(_prefixed(rest, source))
+        self.sessions = sessions
+
+    def adopt(self, other: ReplicatedState) -> None:
+        """Become what ``other``, which nobody uses any more, is."""
+        if isinstance(self.machine, Adopting):
+            self.machine.adopt(other.machine)
+        else:
+            self.machine.restore(other.machine.snapshot())
+        self.sessions = other.sessions
 
     def digest(self) -> bytes:
         """16 bytes over both states, to be compared between members at equal applied index."""
@@ -186,6 +246,19 @@ def _prefixed(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     if first:
         yield first
     yield from rest
+
+
+def _take_sessions(source: Iterator[bytes], magic: bytes, what: str) -> tuple[bytes, bytes]:
+    """The encoded sessions that follow the head, and what was read beyond them."""
+    head, rest = _take(_HEAD.size, b"", source)
+    found, length = _HEAD.unpack(head)
+    if found != magic:
+        raise InvalidInput(
+            f"not a {what} of a replicated state, or of a version this one cannot read",
+            where=f"{what}, byte 0",
+            remedy="take a new snapshot from a member of the group",
+        )
+    return _take(length, rest, source)
 
 
 def _take(length: int, have: bytes, source: Iterator[bytes]) -> tuple[bytes, bytes]:

@@ -73,7 +73,7 @@ class Node:
     ) -> None:
         self.config = config
         self._disk = disk
-        self._own_disk: FileDisk | None = None
+        self._own_disks: tuple[FileDisk, ...] = ()
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
@@ -112,7 +112,8 @@ class Node:
         """
         config = self.config
         if self._disk is None:
-            self._disk = self._own_disk = FileDisk()
+            self._own_disks = (FileDisk(), FileDisk())
+            self._disk = self._own_disks[0]
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
             device, self._salvage = await open_log(
@@ -181,6 +182,7 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._own_disks[1] if self._own_disks else self._disk,
                 )
             )
             self._started_ns = self._clocks.monotonic_ns()
@@ -234,8 +236,8 @@ class Node:
             self.failure = self.failure or error
             logger.error("node %s: while stopping: %s", self.config.name, error)
         finally:
-            if self._own_disk is not None:
-                self._own_disk.close()
+            for disk in self._own_disks:
+                disk.close()
             self.stopped.set()
 
     async def __aenter__(self) -> Self:

@@ -12,7 +12,13 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mcpcore.errors import CoordinationError, MachineFault, QueueFull, Superseded
+from mcpcore.errors import (
+    CoordinationError,
+    MachineFault,
+    OutcomeUnknown,
+    QueueFull,
+    Superseded,
+)
 from mcpcore.raft.types import Entry
 
 Answer = Callable[[], bytes]
@@ -73,6 +79,20 @@ class Proposals:
             elif not waiting.future.done():
                 waiting.future.set_result(Applied(entry.term, entry.index, result))
             waiting = waiting.older
+
+    def skipped_to(self, index: int) -> None:
+        """A snapshot stands for everything up to ``index``: what became of these is not known."""
+        for at in [at for at in self._by_index if at <= index]:
+            waiting: _Proposal | None = self._by_index.pop(at)
+            while waiting is not None:
+                fail(
+                    waiting.future,
+                    OutcomeUnknown(
+                        f"group {self._group}: this node caught up by a snapshot that covers index "
+                        f"{at}; whether the proposal stands there is not known here"
+                    ),
+                )
+                waiting = waiting.older
 
     def fail_all(self, why: Callable[[], CoordinationError]) -> None:
         """Nothing will be applied here any more."""

@@ -26,6 +26,11 @@ from mcpcore.raft.messages import (
     Recall,
     RecallReply,
     Rest,
+    SnapshotAsk,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotReply,
+    SnapshotStatus,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -46,11 +51,17 @@ _CLASSES: dict[int, type[Message]] = {
     9: TimeoutNow,
     10: ReadIndex,
     11: ReadIndexReply,
+    30: SnapshotOffer,
+    31: SnapshotChunk,
+    32: SnapshotReply,
+    33: SnapshotAsk,
     20: Rest,
     21: Awake,
     22: Recall,
     23: RecallReply,
 }
+_SNAPSHOT_TAGS = frozenset({30, 32})
+_STATUSES = frozenset(int(status) for status in SnapshotStatus)
 _TAGS = {kind: tag for tag, kind in _CLASSES.items()}
 _BLOCK_AT = 1 + Append._fields.index("block")
 _SHAPES: dict[int, tuple[type, ...]] = {
@@ -101,7 +112,23 @@ def from_row(row: object) -> Message:
         return _append(fields)
     if kind is RecallReply:
         return RecallReply._make((*fields[:-1], _block(fields[-1])))
-    return kind(*fields)
+    message = kind(*fields)
+    if tag in _SNAPSHOT_TAGS:
+        _check_snapshot(message)
+    return message
+
+
+def _check_snapshot(message: Message) -> None:
+    match message:
+        case SnapshotOffer() if not 0 < message.last_term <= message.term or not message.last_index:
+            raise InvalidInput(
+                f"a snapshot up to {message.last_index} (term {message.last_term}) cannot be "
+                f"offered in term {message.term}"
+            )
+        case SnapshotReply() if message.status not in _STATUSES:
+            raise InvalidInput(f"unknown status {message.status} of a snapshot")
+        case _:
+            pass
 
 
 def _block(encoded: bytes) -> Block:

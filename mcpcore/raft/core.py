@@ -33,6 +33,7 @@ from mcpcore.raft import (
     recall,
     reconfiguration,
     replication,
+    snapshots,
     tracking,
     transfer,
 )
@@ -53,11 +54,16 @@ from mcpcore.raft.messages import (
     Recall,
     RecallReply,
     Rest,
+    SnapshotAsk,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotReply,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import NEVER, Entropy, Event, RaftState, ReadAnswer, Role, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
@@ -74,6 +80,7 @@ class Ready(NamedTuple):
         committed: entries to apply, each exactly once, in order.
         reads: reads that may be answered once applied up to their index (0: cannot be confirmed).
         events: what changed about roles and members, for logs and people.
+        snapshots: who wants one, and what arrived of one; see ``Raft.snapshots`` for the answers.
     """
 
     messages: list[Row]
@@ -81,6 +88,7 @@ class Ready(NamedTuple):
     committed: list[Entry]
     reads: list[ReadAnswer]
     events: list[Event]
+    snapshots: list[SnapshotEvent]
 
 
 class Raft:
@@ -98,6 +106,8 @@ class Raft:
         group: the group's name, for messages to people.
         incarnation: the identity of this member's disk, drawn when it was new; empty if the driver
             keeps none.
+        applied: up to where a snapshot was restored; None means up to where ``log`` begins.
+        stateless: no snapshot was found for where ``log`` begins, so another member must send one.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
 
@@ -105,7 +115,7 @@ class Raft:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "snapshots")
 
     def __init__(
         self,
@@ -119,9 +129,12 @@ class Raft:
         now_ns: int = 0,
         group: str = "main",
         incarnation: str = "",
+        applied: int | None = None,
+        stateless: bool = False,
         aligned: bool = False,
         doubt: Doubt | None = None,
     ) -> None:
+        log = log if log is not None else RaftLog()
         self._state = RaftState(
             node,
             settings,
@@ -129,11 +142,15 @@ class Raft:
             group=group,
             configuration=configuration,
             hard_state=hard_state,
-            log=log if log is not None else RaftLog(),
+            log=log,
             now_ns=now_ns,
             incarnation=incarnation,
             doubt=doubt,
+            applied=log.base.index if applied is None else applied,
+            stateless=stateless,
         )
+        self.snapshots = snapshots.Snapshots(self._state)
+        """What a driver does with snapshots."""
         self._state.aligned = aligned
 
     # --- what is ---------------------------------------------------------------------------
@@ -184,6 +201,7 @@ class Raft:
             commitment.check_office(state)
         if state.is_leader:
             transfer.give_up_when_late(state)
+            transfer.leave_without_state(state)
             replication.resend_lost(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
@@ -421,7 +439,7 @@ class Raft:
             recall.end_if_certain(state, state.doubt)
         write = state.take_write()
         committed: list[Entry] = []
-        if state.handed < state.commit:
+        if self.has_more:
             most = min(state.commit, state.handed + state.settings.max_apply_entries)
             last = state.log.limit(state.handed + 1, most, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
@@ -431,7 +449,14 @@ class Raft:
                 if state.handed < state.configurations[-1][0] <= last:
                     state.chores = True
             state.handed = last
-        ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
+        ready = Ready(
+            state.outbox,
+            write,
+            committed,
+            state.read_answers,
+            state.events,
+            self.snapshots.take_events(),
+        )
         state.outbox, state.read_answers, state.events = [], [], []
         return ready
 
@@ -440,7 +465,8 @@ class Raft:
         """Whether another ``ready`` would hand out more: committed entries come in portions, and a
         leader has work of its own once a configuration is applied.
         """
-        return self._state.handed < self._state.commit or self._state.chores
+        state = self._state
+        return (state.handed < state.commit and not state.stateless) or state.chores
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -462,7 +488,7 @@ class Raft:
         term = message.term
         kind = type(message)
         if term > state.term:
-            if kind is Append or kind is Heartbeat or kind is Rest:
+            if kind in _FROM_LEADER:
                 election.become_follower(state, term, sender, f"{sender} leads term {term}")
             elif kind in _REPLIES:
                 reason = f"{sender} is already in term {term}"
@@ -476,6 +502,9 @@ class Raft:
             if kind is Heartbeat:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
+                return
+            if isinstance(message, SnapshotOffer | SnapshotChunk):
+                snapshots.refuse_old(state, sender, message)
                 return
             if kind is Rest:
                 state.reply(sender, Awake(state.term))  # it leads no more, and must not sleep on
@@ -507,6 +536,16 @@ class Raft:
                 reads.on_read_index(state, sender, message)
             case ReadIndexReply():
                 reads.on_read_index_reply(state, sender, message)
+            case SnapshotOffer():
+                self._expect_follower(sender, term)
+                snapshots.on_offer(state, sender, message)
+            case SnapshotChunk():
+                self._expect_follower(sender, term)
+                snapshots.on_chunk(state, sender, message)
+            case SnapshotReply():
+                replication.on_snapshot_reply(state, sender, message)
+            case SnapshotAsk():
+                snapshots.on_ask(state, sender, message)
             case Rest():
                 self._expect_follower(sender, term)
                 quiescence.on_rest(state, sender, message)
@@ -529,7 +568,10 @@ class Raft:
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
 _TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})
-_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake})
+_REPLIES = frozenset(
+    {AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake, SnapshotReply}
+)
+_FROM_LEADER = frozenset({Append, Heartbeat, Rest, SnapshotOffer, SnapshotChunk})
 
 
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
@@ -537,6 +579,7 @@ def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
         election.keep_promise(state, sender, beat.promise_ns)
         state.reply(sender, HeartbeatReply(state.term, beat.session, beat.round, beat.sent_ns))
     commitment.learn_commit(state, beat.commit)
+    snapshots.ask_again(state, sender)
 
 
 def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -> None:

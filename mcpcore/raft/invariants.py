@@ -55,6 +55,7 @@ class FigureThree:
             SafetyViolation: with the property's name in the paper and the fact that breaks it.
         """
         seen = self._seen.setdefault(state.id, _Seen(commit=state.log.base.index))
+        self._snapshot_is_of_committed(state)
         self._log_matching(state, seen)
         if state.is_leader:
             self._election_safety(state)
@@ -69,6 +70,17 @@ class FigureThree:
         if other != state.id:
             raise SafetyViolation(
                 "Election Safety", f"both {other} and {state.id} lead term {state.term}"
+            )
+
+    def _snapshot_is_of_committed(self, state: RaftState) -> None:
+        """State Machine Safety, where a snapshot stands for the entries (section 7)."""
+        base = state.log.base
+        known = self.committed.get(base.index)
+        if known is not None and known.term != base.term:
+            raise SafetyViolation(
+                "State Machine Safety",
+                f"{state.id} begins its log at index {base.index} of term {base.term}, where "
+                f"{known} was committed",
             )
 
     def _log_matching(self, state: RaftState, seen: _Seen) -> None:

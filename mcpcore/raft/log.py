@@ -119,6 +119,28 @@ class RaftLog:
             self._run_terms.pop()
         self._memo = (0, 0, EMPTY_BLOCK)
 
+    def compact_to(self, index: int) -> None:
+        """Let a snapshot stand for the entries up to ``index``, and keep those after it."""
+        assert self.base.index <= index <= self.last_index, (index, self)
+        term = self.term_at(index)
+        assert term is not None
+        del self._entries[: index - self.base.index]
+        run = bisect_right(self._run_starts, index + 1) - 1
+        del self._run_starts[: max(run, 0)], self._run_terms[: max(run, 0)]
+        if not self._entries:
+            self._run_starts, self._run_terms = [], []
+        else:
+            self._run_starts[0] = index + 1
+        self.base = LogPosition(term, index)
+        self._memo = (0, 0, EMPTY_BLOCK)
+
+    def replace(self, base: LogPosition) -> None:
+        """Let a snapshot stand for everything: an empty log after ``base``."""
+        assert base.index > self.base.index or not self._entries, (base, self)
+        self._entries, self._run_starts, self._run_terms = [], [], []
+        self.base = base
+        self._memo = (0, 0, EMPTY_BLOCK)
+
     def last_position_at_most(self, index: int, term: int) -> LogPosition:
         """The last position with at most this index and at most this term.
 

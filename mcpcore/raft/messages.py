@@ -11,6 +11,7 @@ no two clocks are ever compared.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
 from mcpcore.raft.types import Block
@@ -190,6 +191,81 @@ class RecallReply(NamedTuple):
     block: Block
 
 
+class SnapshotOffer(NamedTuple):
+    """A snapshot covers what you miss up to (last_term, last_index) (InstallSnapshot, Figure 13).
+
+    Args:
+        session: as in :class:`Append`.
+        transfer: number of this offer in the session; chunks and answers repeat it.
+        head: what the snapshot is of and how large, for the driver.
+        sent_ns: as in :class:`Append`, like ``promise_ns``.
+    """
+
+    term: int
+    session: int
+    transfer: int
+    last_term: int
+    last_index: int
+    head: bytes
+    sent_ns: int
+    promise_ns: int
+
+
+class SnapshotChunk(NamedTuple):
+    """Bytes of the offered snapshot from ``offset`` on; ``checksum`` is their CRC-32."""
+
+    term: int
+    session: int
+    transfer: int
+    offset: int
+    data: bytes
+    checksum: int
+    sent_ns: int
+    promise_ns: int
+
+
+class SnapshotStatus(IntEnum):
+    """How far a member is with an offered snapshot."""
+
+    WANTED = 0
+    """It has everything before ``offset``: go on there."""
+    INSTALLING = 1
+    """It has everything and is at work. There is no time by which it must be done."""
+    INSTALLED = 2
+    """It is durable there and in force."""
+    REFUSED = 3
+    """It is of no use there (damaged, or its disk is full): offer again later, or another one."""
+
+
+class SnapshotReply(NamedTuple):
+    """The answer to a :class:`SnapshotOffer` or a :class:`SnapshotChunk`.
+
+    Args:
+        status: a :class:`SnapshotStatus`.
+        at_index: with INSTALLED, an index up to which its log is durable and equal to ours.
+        offset: with WANTED, how much of the payload it holds.
+        facts: in answer to an offer, what it says of its state: for the driver.
+        sent_ns: of the message answered.
+    """
+
+    term: int
+    session: int
+    transfer: int
+    status: int
+    at_index: int
+    offset: int
+    facts: bytes
+    sent_ns: int
+
+
+class SnapshotAsk(NamedTuple):
+    """My state is lost although my log is not: send me a snapshot that ends at ``at_least`` or
+    later."""
+
+    term: int
+    at_least: int
+
+
 Message = (
     PreVote
     | PreVoteReply
@@ -206,5 +282,9 @@ Message = (
     | Awake
     | Recall
     | RecallReply
+    | SnapshotOffer
+    | SnapshotChunk
+    | SnapshotReply
+    | SnapshotAsk
 )
 """Anything that one member may say to another."""

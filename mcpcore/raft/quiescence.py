@@ -66,6 +66,8 @@ def unrest(state: RaftState) -> str:
         return "reads wait"
     if state.transfer_target:
         return f"leadership is being handed to {state.transfer_target}"
+    if state.stateless or state.base_change is not None or state.snapshot_events:
+        return "a snapshot is on its way to the disk, to us or from us"
     if state.configuration.joint or state.chores or state.leaving or state.retiring:
         return "a change of members is under way"
     if state.preference.heir:
@@ -78,6 +80,8 @@ def unrest(state: RaftState) -> str:
         progress = state.progress.get(peer)
         if progress is None or progress.match < last or progress.probing or progress.inflight:
             return f"{peer} does not hold the whole log"
+        if progress.snapshot_index:
+            return f"{peer} is being sent a snapshot"
         if progress.commit_sent < state.commit:
             return f"{peer} does not know that it is committed"
     return ""
@@ -102,6 +106,7 @@ def on_rest(state: RaftState, sender: str, ask: Rest) -> None:
         and state.durable_hard_state == state.hard_state
         and not (state.writes or state.gated or state.reads_forwarded)
         and state.doubt is None
+        and not (state.stateless or state.snapshot_events)
     )
     if agreed:
         state.quiet = True

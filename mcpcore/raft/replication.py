@@ -11,7 +11,8 @@ from __future__ import annotations
 from mcpcore.errors import ProtocolViolation
 from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import keep_promise
-from mcpcore.raft.messages import Append, AppendReply
+from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
+from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
 from mcpcore.raft.state import Progress, RaftState
 from mcpcore.raft.types import Block
 
@@ -23,7 +24,11 @@ def replicate(state: RaftState) -> None:
     for peer, progress in state.progress.items():
         if progress.probing:
             if not progress.waiting:
+                # Where the logs meet is not known, so nothing says yet that a snapshot is needed.
+                progress.next = max(progress.next, state.log.base.index + 1)
                 _send_append(state, peer, progress)
+        elif progress.next <= state.log.base.index:
+            need_snapshot(state, peer, progress)
         else:
             limit = state.settings.max_inflight
             while (
@@ -38,7 +43,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
     settings, log = state.settings, state.log
     prev_index = progress.next - 1
     prev_term = log.term_at(prev_index)
-    assert prev_term is not None, "entries below the base need a snapshot"
+    assert prev_term is not None, "entries up to the base are gone"
     last = log.last_index
     if progress.next <= last:
         last = log.limit(progress.next, last, settings.max_append_bytes)
@@ -75,6 +80,8 @@ def resend_lost(state: RaftState) -> None:
     """
     patience_ns = state.settings.election_timeout_ns
     for progress in state.progress.values():
+        if progress.awaits_snapshot:
+            continue  # Installing may take for ever; it is its driver that asks again.
         if progress.probing:
             if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
                 progress.probe()
@@ -94,7 +101,14 @@ def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
     if answer.accepted:
         _accepted(state, sender, progress, answer.at_index)
     else:
-        _refused(state, progress, answer)
+        _refused(state, sender, progress, answer)
+
+
+def on_snapshot_reply(state: RaftState, sender: str, answer: SnapshotReply) -> None:
+    """Learn how far a member is with a snapshot."""
+    progress = heard(state, sender, answer.session, answer.sent_ns)
+    if progress is not None:
+        on_reply(state, sender, progress, answer)
 
 
 def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress | None:
@@ -127,9 +141,9 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
     if index > progress.match:
         progress.match = index
         progress.next = max(progress.next, index + 1)
-    if progress.probing:
-        progress.probing = progress.waiting = False
-        progress.next = progress.match + 1
+    if progress.probing and (not progress.awaits_snapshot or index >= state.log.base.index):
+        progress.probe()
+        progress.probing = False
     if progress.catch_up is not None:
         progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
     if peer in state.leaving:
@@ -137,14 +151,16 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
     advance_commit(state)
 
 
-def _refused(state: RaftState, progress: Progress, answer: AppendReply) -> None:
-    if answer.at_index <= progress.match:
-        return  # An old refusal: that position was found to match since.
+def _refused(state: RaftState, peer: str, progress: Progress, answer: AppendReply) -> None:
+    if answer.at_index <= progress.match or progress.awaits_snapshot:
+        return  # An old refusal: that position was found to match since, or entries won't help.
     if progress.probing and answer.at_index != progress.next - 1:
         return  # Answers an earlier probe.
     meet = state.log.last_position_at_most(answer.hint_index, answer.hint_term)
     progress.probe()
     progress.next = max(progress.match, meet.index) + 1
+    if progress.next <= state.log.base.index:
+        need_snapshot(state, peer, progress)
 
 
 # --- follower ---------------------------------------------------------------------------------
@@ -153,6 +169,7 @@ def _refused(state: RaftState, progress: Progress, answer: AppendReply) -> None:
 def on_append(state: RaftState, sender: str, ask: Append) -> None:
     """Store what the leader sent, if our logs agree on what comes before it."""
     keep_promise(state, sender, ask.promise_ns)
+    ask_again(state, sender)
     log = state.log
     known = log.term_at(ask.prev_index)
     if ask.prev_index < log.base.index:

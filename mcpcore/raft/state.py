@@ -21,6 +21,7 @@ from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.preference import Preference
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
 
 NEVER = (1 << 63) - 1
@@ -51,12 +52,13 @@ class Write(NamedTuple):
     it does not know is refused at the next start.
 
     A block whose first index is not beyond the end of the stored log replaces everything from
-    there on.
+    there on. A ``base`` that keeps the suffix comes after the blocks, one that does not before.
     """
 
     seq: int
     hard_state: HardState | None
     blocks: tuple[Block, ...]
+    base: BaseChange | None = None
 
 
 class RoleChanged(NamedTuple):
@@ -114,6 +116,9 @@ class Progress:
         stranger: its disk is not the one that was admitted: its answers count for nothing.
         catch_up: a learner's rounds; None for voters.
         round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
+        awaits_snapshot: what comes next for it is gone from our log; nothing is appended until it
+            has installed a snapshot.
+        snapshot_index: where the snapshot ends that is on its way to it; 0 if none is.
     """
 
     next: int
@@ -130,13 +135,21 @@ class Progress:
     stranger: bool = False
     catch_up: CatchUp | None = None
     round_trip_ns: int = 0
+    awaits_snapshot: bool = False
+    snapshot_index: int = 0
 
     def probe(self) -> None:
         """Forget what is in flight, and find out where the logs meet."""
         self.probing, self.waiting = True, False
+        self.awaits_snapshot, self.snapshot_index = False, 0
         self.next = self.match + 1
         self.inflight.clear()
         self.inflight_bytes = 0
+
+    def await_snapshot(self) -> None:
+        """Append nothing any more; entries do not lead to where this member is."""
+        self.probe()
+        self.waiting = self.awaits_snapshot = True
 
 
 class RaftState:
@@ -144,6 +157,7 @@ class RaftState:
 
     __slots__ = (
         "aligned",
+        "base_change",
         "chores",
         "commit",
         "configurations",
@@ -186,6 +200,9 @@ class RaftState:
         "role",
         "session_counter",
         "settings",
+        "snapshot_ask_due_ns",
+        "snapshot_events",
+        "stateless",
         "term",
         "term_start",
         "transfer_deadline_ns",
@@ -212,6 +229,8 @@ class RaftState:
         now_ns: int,
         incarnation: str = "",
         doubt: Doubt | None = None,
+        applied: int,
+        stateless: bool,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -245,9 +264,9 @@ class RaftState:
         # Volatile state.
         self.role = Role.FOLLOWER
         self.leader = ""
-        self.commit = log.base.index
-        self.handed = log.base.index
-        self.matched_index = log.base.index
+        assert log.base.index <= applied <= log.last_index, (log, applied)
+        self.commit = self.handed = self.matched_index = applied
+        self.stateless = stateless
         if self.term == 0:
             # A newborn group has promised nothing to anybody, so its first election need not wait.
             self.promise_until_ns = now_ns
@@ -302,6 +321,9 @@ class RaftState:
         self.write_seq = 0
         self.read_answers: list[ReadAnswer] = []
         self.events: list[Event] = []
+        self.base_change: BaseChange | None = None
+        self.snapshot_events: list[SnapshotEvent] = []
+        self.snapshot_ask_due_ns = now_ns
 
     # --- facts ------------------------------------------------------------------------------
 
@@ -372,9 +394,9 @@ class RaftState:
             # A leader's own entries: one block for all that were proposed since the last write.
             self.new_blocks.append(self.log.block(self.unwritten_from, self.log.last_index))
             self.unwritten_from = self.log.last_index + 1
-        hard_state, blocks = self.hard_state, self.new_blocks
+        hard_state, blocks, base = self.hard_state, self.new_blocks, self.base_change
         before = self.writes[-1].hard_state if self.writes else self.durable_hard_state
-        if not blocks and hard_state == before:
+        if not blocks and base is None and hard_state == before:
             if self.writes:
                 self.writes[-1].gated.extend(self.gated)
             else:
@@ -388,8 +410,9 @@ class RaftState:
         )
         self.writes.append(pending)
         self.gated = []
-        self.new_blocks = []
-        return Write(pending.seq, hard_state if hard_state != before else None, tuple(blocks))
+        self.new_blocks, self.base_change = [], None
+        changed = hard_state if hard_state != before else None
+        return Write(pending.seq, changed, tuple(blocks), base)
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
@@ -461,7 +484,7 @@ class RaftState:
             assert self.voted_for == self.id, "whoever stands for election votes for itself"
         if self.is_leader:
             assert self.leader == self.id
-            assert self.log.term_at(self.term_start) == self.term
+            assert self.log.term_at(max(self.term_start, self.log.base.index)) == self.term
             waiting = self.log.size_bytes(self.handed + 1, self.log.last_index)
             assert self.uncommitted_bytes == waiting, "every entry weighs until it is handed out"
             for peer, progress in self.progress.items():

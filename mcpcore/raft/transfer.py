@@ -57,6 +57,26 @@ def give_up_when_late(state: RaftState) -> None:
         state.transfer_deadline_ns = NEVER
 
 
+def leave_without_state(state: RaftState) -> None:
+    """A leader whose applied state is lost brings the others up to date and hands over to one.
+
+    It may have to lead for a moment, because its log may be the longest; but it can apply nothing,
+    and there is nobody to send it a snapshot while it leads.
+    """
+    if not state.stateless or state.transfer_target:
+        return
+    patience_ns = state.settings.election_timeout_ns
+    heirs = [
+        peer
+        for peer, progress in state.progress.items()
+        if state.configuration.votes(peer)
+        and not progress.awaits_snapshot
+        and state.now_ns - progress.contact_ns < patience_ns
+    ]
+    if heirs:
+        start(state, max(heirs, key=lambda peer: state.progress[peer].match))
+
+
 def on_timeout_now(state: RaftState, sender: str, offer: TimeoutNow) -> None:
     """Take the offer, if it comes from the leader we follow now."""
     if offer.term == state.term and sender == state.leader and may_campaign(state):

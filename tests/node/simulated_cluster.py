@@ -16,6 +16,7 @@ from mcpcore.node.group import Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
+from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.security import Plaintext, Security
 from mcpcore.raft.invariants import FigureThree
@@ -40,10 +41,12 @@ class SimulatedCluster:
         security: dict[str, Security] | None = None,
         drift_ppm: float = 0.0,
         offsets_ns: dict[str, int] | None = None,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         self.world = world
         self.names = names
         self.settings = settings
+        self.snapshots = snapshots or SnapshotSettings()
         self.security = security or {}
         self.nodes: dict[str, Node] = {}
         self.starts: dict[str, int] = {}
@@ -79,6 +82,7 @@ class SimulatedCluster:
                 data="data/log",
                 security=self.security.get(name, PLAIN),
                 groups={"main": GroupConfig(self.names, self.settings)},
+                snapshots=self.snapshots,
             )
             while True:  # as a process supervisor would: a node that stopped is started again
                 node = Node(config, lambda group: KeyValueNode(), disk=host.disk, rng=host.random)

@@ -16,14 +16,31 @@ from mcpcore.raft.codec import from_row, to_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.invariants import FigureThree
-from mcpcore.raft.log import RaftLog
+from mcpcore.raft.log import START
 from mcpcore.raft.membership import Change
-from mcpcore.raft.messages import AppendReply, Message, PreVote, Vote, VoteReply
+from mcpcore.raft.messages import (
+    AppendReply,
+    Message,
+    PreVote,
+    SnapshotReply,
+    SnapshotStatus,
+    Vote,
+    VoteReply,
+)
 from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import BaseChange, SnapshotOffered
 from mcpcore.raft.state import Event, ReadAnswer, Write
-from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 from mcpcore.raft.types import Member as MemberFacts
+from tests.raft.snapshotting import (
+    Part,
+    Sending,
+    Snapshot,
+    carry_out,
+    offer_again,
+    recover,
+)
 
 MS = 1_000_000
 SETTINGS = RaftSettings(election_timeout_ns=1000 * MS, heartbeat_ns=200 * MS)
@@ -37,13 +54,23 @@ class Disk:
     hard_state: HardState = field(default_factory=HardState)
     entries: list[Entry] = field(default_factory=list)
     pending: list[Write] = field(default_factory=list)
+    base: LogPosition = START
+    configuration: Configuration | None = None
+    """In force at ``base``; None: the one that the group began with."""
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    """Durable ones by the index of the last entry that they cover."""
+    part: Part | None = None
     doubt: Doubt | None = None
     lost: list[Entry] = field(default_factory=list)
     """The log before it rotted: what was confirmed of it still counts, though it is gone."""
 
+    @property
+    def last_index(self) -> int:
+        return self.base.index + len(self.entries)
+
     def rot(self, holes: list[tuple[int, int]]) -> None:
         """Lose the entries of these ranges, first and last included; beyond the end is lost too."""
-        whole, self.lost = self.entries, list(self.entries)
+        whole, self.lost, last = self.entries, list(self.entries), self.last_index
         gone = {index for first, last in holes for index in range(first, last + 1)}
         runs: list[list[Entry]] = [[]]
         for entry in whole:
@@ -51,8 +78,8 @@ class Disk:
                 runs.append([])
             else:
                 runs[-1].append(entry)
-        is_open = max(gone) > len(whole) or max(gone) == len(whole)
-        until = max(len(whole), *gone)
+        is_open = max(gone) >= last
+        until = max(last, *gone)
         self.entries = runs[0]
         kept = tuple(tuple(run) for run in runs[1:] if run)
         self.doubt = Doubt(self.hard_state.term, until, is_open, kept)
@@ -61,16 +88,35 @@ class Disk:
         """What a restart knows: runs that the log has reached meanwhile are part of it."""
         if self.doubt is None:
             return None
-        behind = tuple(run for run in self.doubt.runs if run[0].index > len(self.entries))
+        behind = tuple(run for run in self.doubt.runs if run[0].index > self.last_index)
         return self.doubt._replace(runs=behind)
 
     def store(self, write: Write) -> None:
         if write.hard_state is not None:
             self.hard_state = write.hard_state
+        if write.base is not None and not write.base.suffix_kept:
+            self._begin_at(write.base, [])
         for block in write.blocks:
-            first = block.entries[0].index
-            assert first <= len(self.entries) + 1, "a hole on the disk"
-            self.entries[first - 1 :] = block.entries
+            offset = block.entries[0].index - self.base.index - 1
+            assert 0 <= offset <= len(self.entries), "a hole on the disk"
+            self.entries[offset:] = block.entries
+        if write.base is not None and write.base.suffix_kept:
+            self._begin_at(write.base, self.entries[write.base.position.index - self.base.index :])
+
+    def _begin_at(self, change: BaseChange, entries: list[Entry]) -> None:
+        index = change.position.index
+        assert max(self.snapshots, default=0) >= index, "no snapshot stands for what is dropped"
+        assert index >= self.base.index, "a base never goes back"
+        self.base, self.configuration, self.entries = (
+            change.position,
+            change.configuration,
+            list(entries),
+        )
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether this very entry is durable, or covered by the snapshot that the log begins at."""
+        offset = entry.index - self.base.index - 1
+        return offset < 0 or (offset < len(self.entries) and self.entries[offset] == entry)
 
 
 @dataclass
@@ -83,6 +129,8 @@ class Member:
     up: bool = True
     incarnation: str = ""
     bootstrapped: bool = True
+    sendings: dict[str, Sending] = field(default_factory=dict)
+    offered: SnapshotOffered | None = None
 
 
 @dataclass(frozen=True)
@@ -137,14 +185,17 @@ class Cluster:
             )
 
     def _start(self, name: str, disk: Disk, configuration: Configuration, incarnation: str) -> Raft:
+        start = recover(disk, configuration)
         return Raft(
             name,
             self.settings,
             random.Random(self.rng.randrange(1 << 30)),
-            configuration=configuration,
-            hard_state=disk.hard_state,
-            log=RaftLog(entries=disk.entries),
+            configuration=start.configuration,
+            hard_state=start.hard_state,
+            log=start.log,
             now_ns=self.clock_ns(name),
+            applied=start.applied,
+            stateless=start.stateless,
             incarnation=incarnation,
             doubt=disk.doubt_at_start(),
         )
@@ -193,6 +244,8 @@ class Cluster:
                 self.post(name, to, message)
             if ready.write is not None:
                 member.disk.pending.append(ready.write)
+            for event in ready.snapshots:
+                carry_out(self, name, event)
             for entry in ready.committed:
                 expected = member.applied[-1].index + 1 if member.applied else 1
                 assert entry.index == expected, "applied once, in order"
@@ -204,7 +257,7 @@ class Cluster:
             self.judge(name)
             if self.sync and name not in self.stalled and member.disk.pending:
                 self.complete(name, len(member.disk.pending), drain=False)
-            elif not member.raft.has_more:
+            elif not (member.raft.has_more or ready.snapshots):
                 break
 
     def be_lazy(self) -> None:
@@ -263,9 +316,11 @@ class Cluster:
 
     def tick(self) -> None:
         for name, member in self.members.items():
-            if self.running(name) and member.raft.deadline_ns() <= self.clock_ns(name):
-                member.raft.tick(self.clock_ns(name))
-                self.drain(name)
+            if self.running(name):
+                if member.raft.deadline_ns() <= self.clock_ns(name):
+                    member.raft.tick(self.clock_ns(name))
+                    self.drain(name)
+                offer_again(self, name)
 
     def elect(self, name: str) -> None:
         """Make this member the leader, as if its clock had run out first."""
@@ -348,6 +403,7 @@ class Cluster:
         for write in member.disk.pending[:stored]:
             member.disk.store(write)
         member.disk.pending = []
+        member.sendings, member.offered = {}, None
         member.up = False
         self.paused.pop(name, None)
         self.figure_three.restarted(name)
@@ -356,7 +412,10 @@ class Cluster:
         member = self.members[name]
         first = self.configuration if member.bootstrapped else NOBODY
         member.raft = self._start(name, member.disk, first, member.incarnation)
-        member.applied, member.asked = [], {}
+        applied = member.raft.state.handed
+        snapshot = member.disk.snapshots.get(applied)
+        member.applied = list(snapshot.state) if snapshot is not None else []
+        member.asked = {}
         member.up = True
         for other in self.members:
             if other != name and self.running(other):
@@ -400,8 +459,12 @@ class Cluster:
             voted_for = sender if isinstance(message, Vote) else to
             assert disk.hard_state.voted_for == voted_for, f"too early for the vote: {message}"
         if isinstance(message, AppendReply) and message.accepted:
-            for index in range(max(1, message.at_index - 20), message.at_index + 1):
-                assert disk.entries[index - 1] == state.log.entry(index), f"too early: {message}"
+            first = max(1, message.at_index - 20, state.log.base.index + 1)
+            for index in range(first, message.at_index + 1):
+                assert disk.holds(state.log.entry(index)), f"too early: {message}"
+        if isinstance(message, SnapshotReply) and message.status == SnapshotStatus.INSTALLED:
+            last = disk.base.index + len(disk.entries)
+            assert last >= message.at_index, f"the log is not in its place yet: {message}"
 
     def _judge_reads(self, name: str, answers: list[ReadAnswer]) -> None:
         member = self.members[name]
@@ -425,8 +488,7 @@ class Cluster:
                 # wins without it has the votes of enough others.
                 admitted = configuration.member(member).incarnation
                 disk = self.lost_disks.get(admitted, self.members[member].disk)
-                logs = (log[index - 1 : index] for log in (disk.entries, disk.lost))
-                return index if [entry] in logs else 0
+                return index if disk.holds(entry) or entry in disk.lost else 0
 
             return zone_quorum_value(configuration, stored) >= index
 

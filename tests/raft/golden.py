@@ -36,6 +36,8 @@ Commands (members are single words, times are milliseconds):
     leave a                leave a joint change that does not leave by itself
     configuration a        show what a believes
     wipe c                 the disk of c is lost; ``restart`` brings it back empty
+    compact a [3]          a takes a snapshot and drops the entries that it covers, but for so many
+    bases                  show where each log begins
     mail                   show the letters on their way
 """
 
@@ -46,6 +48,7 @@ from mcpcore.raft.membership import AddLearner, AddVoter, Change, Remove
 from mcpcore.raft.state import MembershipNoticed
 from mcpcore.raft.types import EntryKind, Member
 from tests.raft.cluster import Cluster, Letter
+from tests.raft.snapshotting import compact
 
 
 class Conversation:
@@ -222,13 +225,21 @@ class Conversation:
         self.cluster.members[name].answers.clear()
         self.cluster.wipe(name)
 
+    def do_compact(self, name: str, trailing: str = "0") -> None:
+        compact(self.cluster, name, int(trailing))
+
+    def do_bases(self) -> None:
+        for name, member in self.cluster.members.items():
+            log = member.raft.state.log
+            self.said.append(f"{name}: log after {log.base.index}, {len(log)} entries")
+
     def do_mail(self) -> None:
         for letter in self.cluster.mail:
             message = letter.message
             facts = " ".join(
                 f"{field}={value}"
                 for field, value in zip(message._fields, message, strict=True)
-                if field not in ("promise_ns", "sent_ns")
+                if field not in ("promise_ns", "sent_ns", "head", "data", "checksum", "facts")
             )
             self.said.append(f"{letter.sender}>{letter.to} {type(message).__name__} {facts}")
 

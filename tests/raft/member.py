@@ -23,6 +23,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import Event, MembershipNoticed, ReadAnswer, Write
 from mcpcore.raft.types import (
     EMPTY_BLOCK,
@@ -104,11 +105,13 @@ class Member:
         sync: bool = True,
         fresh: bool = False,
         seed: int = 0,
+        base: tuple[int, int] = (0, 0),
+        stateless: bool = False,
         configuration: Configuration | None = None,
         incarnation: str = "",
         doubt: Doubt | None = None,
     ) -> None:
-        log = RaftLog(entries=entries(terms))
+        log = RaftLog(LogPosition(*base), entries(terms, base[1] + 1))
         if configuration is None:
             configuration = Configuration.of(voters)
         self.now_ns = 1_000 * MS
@@ -123,6 +126,7 @@ class Member:
             now_ns=self.now_ns,
             incarnation=incarnation,
             doubt=doubt,
+            stateless=stateless,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns
@@ -132,6 +136,7 @@ class Member:
         self.applied: list[Entry] = []
         self.reads: list[ReadAnswer] = []
         self.events: list[Event] = []
+        self.snapshots: list[SnapshotEvent] = []
 
     @property
     def state(self):
@@ -208,6 +213,7 @@ class Member:
             self.applied += ready.committed
             self.reads += ready.reads
             self.events += ready.events
+            self.snapshots += ready.snapshots
             if ready.write is not None:
                 self.pending.append(ready.write)
             if self.sync and self.pending:

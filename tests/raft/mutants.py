@@ -397,8 +397,8 @@ MUTANTS = [
     Mutant(
         "a member in doubt stands for election",
         "election",
-        " and not state.disk_stalled() and state.doubt is None\n",
-        " and not state.disk_stalled()\n",
+        "        and state.doubt is None  # it could lead without a committed entry\n",
+        "",
         "doubt",
     ),
     Mutant(
@@ -443,6 +443,92 @@ MUTANTS = [
         "    if progress is not None and progress.match >= ask.first:\n",
         "    if progress is None:\n",
         "doubt",
+    ),
+    Mutant(
+        "what was not applied is compacted",
+        "snapshots",
+        'assert snapshot_index <= state.handed, "only what was applied may be compacted"',
+        "pass",
+        "snapshots",
+    ),
+    Mutant(
+        "the answer leaves before the log is replaced",
+        "snapshots",
+        "    state.durable_index = min(state.durable_index, before)\n",
+        "    state.durable_index = position.index\n",
+        "snapshots",
+    ),
+    Mutant(
+        "an installation does not keep the election timer calm",
+        "snapshots",
+        "    keep_promise(state, sender, chunk.promise_ns)\n",
+        "",
+        "snapshots",
+    ),
+    Mutant(
+        "a snapshot replaces a log that agrees with it",
+        "snapshots",
+        "        if matches or position.index <= state.commit:\n",
+        "        if position.index < state.commit:\n",
+        "snapshots",
+    ),
+    Mutant(
+        "an installed snapshot leaves the old membership in force",
+        "snapshots",
+        "    state.configurations = [(position.index, configuration)]\n",
+        "",
+        "snapshots",
+    ),
+    Mutant(
+        "compaction forgets the membership in force",
+        "snapshots",
+        "    while len(state.configurations) > 1 and state.configurations[1][0] <= index:\n",
+        "    while len(state.configurations) > 1:\n",
+        "snapshots",
+    ),
+    Mutant(
+        "the log is purged to the tip while a member is behind",
+        "snapshots",
+        "        index = snapshot_index - trailing\n",
+        "        index = snapshot_index\n",
+        "snapshots",
+    ),
+    Mutant(
+        "a snapshot that takes long is begun again",
+        "replication",
+        "        if progress.awaits_snapshot:\n            continue",
+        "        if False:\n            continue",
+        "snapshots",
+    ),
+    Mutant(
+        "a new connection alone asks for a snapshot",
+        "replication",
+        "                progress.next = max(progress.next, state.log.base.index + 1)\n",
+        "                if progress.next <= state.log.base.index:\n"
+        "                    need_snapshot(state, peer, progress)\n"
+        "                    continue\n",
+        "snapshots",
+    ),
+    Mutant(
+        "a snapshot that ends before the log begins is believed at the start",
+        "recovery",
+        "    if snapshot is None or snapshot[0].index < log.base.index:\n",
+        "    if snapshot is None:\n",
+        "snapshots",
+    ),
+    Mutant(
+        "a vote is forgotten when an installation is finished after a crash",
+        "recovery",
+        "    if hard_state.term < position.term:\n",
+        "    if hard_state.term <= position.term:\n",
+        "snapshots",
+    ),
+    Mutant(
+        "a group sleeps while a snapshot is on its way",
+        "quiescence",
+        "        if progress.snapshot_index:\n",
+        "        if False:\n",
+        "snapshots",
     ),
 ]
 

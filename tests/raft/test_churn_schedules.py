@@ -42,6 +42,7 @@ class Churn(Walk):
 
     def mood(self) -> None:
         super().mood()
+        self.rot = 0.0  # a group that shrinks to two has nobody left to ask for what was lost
         self.churn = self.rng.choice((0.02, 0.1, 0.3, 0.8))
         self.forgetting = self.rng.choice((0.0, 0.0, 0.05))
 

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from mcpcore.errors import InvalidInput
 from mcpcore.raft import messages
 from mcpcore.raft.codec import from_row, to_row
-from mcpcore.raft.messages import Append, Message, Vote
+from mcpcore.raft.messages import (
+    Append,
+    Message,
+    SnapshotOffer,
+    SnapshotReply,
+    Vote,
+)
 from mcpcore.raft.types import MAX_UINT, Block, Configuration, Entry, EntryKind, Member
 from tests.raft.member import append, entries
 
@@ -64,10 +70,22 @@ def appends(draw):
     return Append(term, draw(uints), prev_term, prev_index, block, *rest)
 
 
+VALUES = {bool: st.booleans(), int: uints, bytes: st.binary(), Block: blocks()}
+
+
 def plain(kind: type[Message]):
     hints = typing.get_type_hints(kind).values()
-    values = {bool: st.booleans(), int: uints, Block: blocks()}
-    return st.builds(kind, *[values[hint] for hint in hints])
+    made = st.builds(kind, *[VALUES[hint] for hint in hints])
+    if kind is SnapshotReply:
+        return st.builds(lambda m, status: m._replace(status=status), made, st.integers(0, 3))
+    if kind is SnapshotOffer:
+        return st.builds(
+            lambda m, term, last: m._replace(term=term + last, last_term=last, last_index=last),
+            made,
+            st.integers(0, 9),
+            st.integers(1, 9),
+        )
+    return made
 
 
 KINDS = list(typing.get_args(messages.Message))
@@ -87,10 +105,15 @@ def test_every_message_survives_the_wire(message: Message) -> None:
 def test_every_kind_of_message_has_a_tag_that_never_changes() -> None:
     """Peers of different versions speak to each other: renumbering would cross their words."""
     tags = {}
-    empty = {bool: False, Block: Block(())}
     for kind in KINDS:
         fields = typing.get_type_hints(kind).items()
-        message = append(1) if kind is Append else kind(*[empty.get(hint, 0) for _, hint in fields])
+        message = (
+            append(1)
+            if kind is Append
+            else kind(*[Block(()) if hint is Block else hint() for _, hint in fields])
+        )
+        if kind is SnapshotOffer:
+            message = message._replace(term=1, last_term=1, last_index=1)
         tags[kind.__name__] = to_row(message)[0]
     assert tags == {
         "Append": 1,
@@ -104,6 +127,10 @@ def test_every_kind_of_message_has_a_tag_that_never_changes() -> None:
         "TimeoutNow": 9,
         "ReadIndex": 10,
         "ReadIndexReply": 11,
+        "SnapshotOffer": 30,
+        "SnapshotChunk": 31,
+        "SnapshotReply": 32,
+        "SnapshotAsk": 33,
         "Rest": 20,
         "Awake": 21,
         "Recall": 22,
@@ -199,6 +226,10 @@ def test_a_block_that_no_leader_writes_is_refused(rows: object, reason: str) -> 
         ((9, MAX_UINT + 1), "TimeoutNow holds a field"),
         ((9, True), "TimeoutNow holds a field"),
         ((7, 1, 1, 1, 1), "Vote holds a field that is no bool"),
+        ((30, 3, 1, 1, 4, 9, b"", 1, 1), "of a later term|cannot be offered in term 3"),
+        ((30, 3, 1, 1, 3, 0, b"", 1, 1), "cannot be offered"),
+        ((31, 3, 1, 1, 0, "text", 1, 1, 1), "SnapshotChunk holds a field that is no bytes"),
+        ((32, 3, 1, 1, 4, 0, 0, b"", 1), "unknown status 4"),
     ],
 )
 def test_a_refusal_says_what_is_wrong(row: object, reason: str) -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from mcpcore.errors import Rejected
 from mcpcore.raft.membership import AddLearner, AddVoter, Change, Demote, Promote, Remove
 from tests.raft.cluster import Cluster
+from tests.raft.snapshotting import compact
 
 NAMES = ["a", "b", "c", "d", "e"]
 KINDS = (AddVoter, AddLearner, Promote, Demote, Remove)
@@ -162,6 +163,12 @@ class RandomSchedule(RuleBasedStateMachine):
         name = self.member(number)
         if not self.cluster.members[name].up:
             self.cluster.restart(name)
+
+    @rule(number=st.integers(0, 4), trailing=st.integers(0, 3), hold=st.sampled_from([0, 200]))
+    def a_member_compacts(self, number: int, trailing: int, hold: int) -> None:
+        name = self.up(number)
+        if name is not None:
+            compact(self.cluster, name, trailing, hold)
 
     @rule(one=st.integers(0, 4), other=st.integers(0, 4))
     def a_direction_is_cut(self, one: int, other: int) -> None:

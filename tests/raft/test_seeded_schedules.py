@@ -17,6 +17,7 @@ import pytest
 
 from mcpcore.errors import Rejected
 from tests.raft.cluster import MS, SETTINGS, Cluster
+from tests.raft.snapshotting import compact
 
 STEPS = 600
 DRIFT_PPM = 100_000
@@ -53,7 +54,9 @@ class Walk:
         self.cuts = self.rng.choice(rare_or_not)
         self.transfers = self.rng.choice(rare_or_not)
         self.pauses = self.rng.choice(rare_or_not)
-        self.rot = self.rng.choice((0.0, 0.0, 0.5))
+        self.compactions = self.rng.choice((0.0, 0.0, 0.1, 0.5))
+        # One or the other: what one disk lost, another must still hold, as entries or as a state.
+        self.rot, self.losses = self.rng.choice(((0.0, 0.0), (0.0, 0.3), (0.5, 0.0)))
 
     def step(self) -> None:
         rng, cluster = self.rng, self.cluster
@@ -80,8 +83,19 @@ class Walk:
             name = rng.choice(names)
             if cluster.members[name].up:
                 cluster.crash(name, stored=rng.randrange(4))
+                if rng.random() < self.losses:
+                    self.lose_snapshots(name)
                 if rng.random() < self.rot:
                     self.rot_disk(name)
+        if rng.random() < self.compactions:
+            name = rng.choice(names)
+            if cluster.running(name):
+                compact(
+                    cluster,
+                    name,
+                    trailing=rng.choice((0, 0, 3, 10)),
+                    hold_bytes=rng.choice((0, 0, 500)),
+                )
         down = [name for name in names if not cluster.members[name].up]
         if down and rng.random() < 0.2:
             name = rng.choice(down)
@@ -100,10 +114,23 @@ class Walk:
         """Lose part of a log, while all others are certain of theirs."""
         rng, members = self.rng, self.cluster.members
         disk = members[name].disk
-        if len(members) > 2 and disk.entries and not any(m.disk.doubt for m in members.values()):
-            firsts = [rng.randint(1, len(disk.entries)) for _ in range(rng.randint(1, 2))]
+        others = [member.disk for member in members.values()]
+        whole = all(other.doubt is None for other in others) and all(
+            other.snapshots or not other.base.index for other in others
+        )
+        if len(members) > 2 and disk.entries and whole:
+            known = len(disk.entries)
+            firsts = [disk.base.index + rng.randint(1, known) for _ in range(rng.randint(1, 2))]
             disk.rot([(first, first + rng.randrange(5)) for first in firsts])
             self.rotten += 1
+
+    def lose_snapshots(self, name: str) -> None:
+        """A disk loses its snapshots; another member keeps a state, or nobody could go on."""
+        disks = [member.disk for other, member in self.cluster.members.items() if other != name]
+        states = [disk for disk in disks if not disk.base.index or disk.snapshots]
+        sure = all(disk.doubt is None for disk in disks)
+        if sure and len(states) == len(disks) and states:
+            self.cluster.members[name].disk.snapshots.clear()
 
     def cut_links(self, names: list[str]) -> None:
         """One link; all links of one member in one or both directions; a bridge; a ring."""

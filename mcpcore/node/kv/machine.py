@@ -13,6 +13,7 @@ from itertools import islice
 from typing import assert_never
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.kv.changes import apply_changes, write_changes
 from mcpcore.node.kv.commands import (
     Command,
     CompareAndSet,
@@ -133,9 +134,30 @@ class KeyValueMachine(StateMachine):
         Raises:
             InvalidInput: the bytes are no whole, sound snapshot. The old state stands.
         """
-        self._store = read_snapshot(chunks)
-        self.leases.replace((id_, lease.ttl_ms) for id_, lease in self._store.leases.items())
-        self.watch.restart(self._store.revision)
+        self._become(read_snapshot(chunks))
+
+    def adopt(self, other: StateMachine) -> None:
+        """Take over the state of another machine at once; see ``Adopting`` and ``restore``."""
+        assert isinstance(other, KeyValueMachine), "a group has one kind of machine"
+        self._become(other._store)
+
+    def changes_since(self, index: int) -> Iterator[bytes] | None:
+        """What changed after a log index, deletions included; see ``Incremental``."""
+        return write_changes(self._store, index)
+
+    def apply_changes(self, chunks: Iterable[bytes]) -> None:
+        """Become what changes lead to; see ``Incremental``.
+
+        Raises:
+            InvalidInput: the bytes are no sound changes of this very state. Use it no more.
+        """
+        apply_changes(self._store, chunks)
+        self._become(self._store)
+
+    def _become(self, store: Store) -> None:
+        self._store = store
+        self.leases.replace((id_, lease.ttl_ms) for id_, lease in store.leases.items())
+        self.watch.restart(store.revision)
 
     def digest(self) -> bytes:
         """16 bytes over the state, its revision and its limits, at a constant cost."""
@@ -236,7 +258,7 @@ class KeyValueMachine(StateMachine):
         keys = [key for lease in ending for key in sorted(held[lease].keys)]
         self._remove(index, keys)
         for lease in ending:
-            self._store.remove_lease(lease)
+            self._store.remove_lease(index, lease)
             self.leases.ended(lease)
         return LeasesEnded(self._store.revision, len(keys))
 

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 import msgpack
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.kv.gone import Gone
 from mcpcore.node.kv.records import KEY_BYTES_MAX, KeyValue, KeyValueLimits
 from mcpcore.node.kv.store import Store
 from mcpcore.node.kv.wire import RECORD
@@ -22,7 +23,8 @@ from mcpcore.raft.types import MAX_UINT
 
 _MAGIC: Final = "mcpcore.kv"
 _VERSION: Final = 1
-_CHUNK_BYTES: Final = 1 << 18
+CHUNK_BYTES: Final = 1 << 18
+"""About how much is handed out at a time."""
 
 
 def write_snapshot(store: Store) -> Iterator[bytes]:
@@ -60,7 +62,7 @@ def _chunks(
         part = pack(entries[key][0])
         parts.append(part)
         size += len(part)
-        if size >= _CHUNK_BYTES:
+        if size >= CHUNK_BYTES:
             yield b"".join(parts)
             parts, size = [], 0
     parts.append(pack(digest))
@@ -73,7 +75,7 @@ def read_snapshot(chunks: Iterable[bytes]) -> Store:
     Raises:
         InvalidInput: the bytes are no whole, sound snapshot, or of an unknown version.
     """
-    items = _items(chunks)
+    items = items_of(chunks)
     head = next(items, None)
     if type(head) is not tuple or len(head) != 6 or head[0] != _MAGIC:
         _refuse("these bytes are no snapshot of a key-value machine")
@@ -92,6 +94,7 @@ def read_snapshot(chunks: Iterable[bytes]) -> Store:
     except (TypeError, InvalidInput) as error:
         _refuse(f"limits that make no sense: {error}")
     store.revision = revision
+    store.gone = Gone(revision)
     _read_leases(store, items, lease_count)
     store.adopt(_records(store, items, record_count))
     if next(items, None) != store.digest():
@@ -134,7 +137,7 @@ def _records(store: Store, items: Iterator[object], count: int) -> Iterator[KeyV
         last = record.key
 
 
-def _items(chunks: Iterable[bytes]) -> Iterator[object]:
+def items_of(chunks: Iterable[bytes]) -> Iterator[object]:
     """The msgpack values in a stream, cut anywhere."""
     unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=0)
     for chunk in chunks:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sortedcontainers import SortedList
 
+from mcpcore.node.kv.gone import Gone
 from mcpcore.node.kv.records import KEY_BYTES_MAX, KeyValue, KeyValueLimits
 
 _FACTS: Final = struct.Struct(">IQQQQ").pack
@@ -53,10 +54,11 @@ class Store:
     hash, whatever the size of the store, and the order of the changes leaves no trace.
     """
 
-    __slots__ = ("_entries", "_keys", "_sum", "leases", "limits", "revision")
+    __slots__ = ("_entries", "_keys", "_sum", "gone", "leases", "limits", "revision")
 
     def __init__(self, limits: KeyValueLimits) -> None:
         self.limits = limits
+        self.gone = Gone()
         self.revision = 0
         self.leases: dict[int, Lease] = {}
         # A record stands beside its hash, so that replacing a long value does not hash it again:
@@ -114,15 +116,30 @@ class Store:
         if record.lease:
             self.leases[record.lease].keys.discard(key)
         self.revision = revision
+        self.gone.add(revision, key)
         return record
+
+    def put_record(self, record: KeyValue) -> None:
+        """Take over one record as it stands in another member's store."""
+        old, old_hash = self._entries.get(record.key, (None, 0))
+        if old is None:
+            self._keys.add(record.key)
+        elif old.lease:
+            self.leases[old.lease].keys.discard(record.key)
+        if record.lease:
+            self.leases[record.lease].keys.add(record.key)
+        fresh = _record_hash(record)
+        self._entries[record.key] = (record, fresh)
+        self._sum = (self._sum + fresh - old_hash) & _MASK
 
     def add_lease(self, lease: int, ttl_ms: int) -> None:
         """Make a lease without keys."""
         self.leases[lease] = Lease(ttl_ms)
         self._sum = (self._sum + _lease_hash(lease, ttl_ms)) & _MASK
 
-    def remove_lease(self, lease: int) -> None:
+    def remove_lease(self, index: int, lease: int) -> None:
         """Remove a lease that has no keys left."""
+        self.gone.add(index, lease)
         ended = self.leases.pop(lease)
         assert not ended.keys, "the keys of a lease go before it"
         self._sum = (self._sum - _lease_hash(lease, ended.ttl_ms)) & _MASK
@@ -162,4 +179,5 @@ class Store:
             for key in facts.keys:
                 assert self._entries[key][0].lease == lease, "keys know their lease"
             total += _lease_hash(lease, facts.ttl_ms)
+        self.gone.check()
         assert self._sum == total & _MASK, "the digest kept along the way is the digest"

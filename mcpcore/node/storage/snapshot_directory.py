@@ -20,6 +20,8 @@ TAKING: Final = "taking.part"
 """The snapshot that this node is writing of its own state; worth nothing after a crash."""
 RECEIVING: Final = "receiving.part"
 """The snapshot that is arriving from another member; a later life goes on with it."""
+DAMAGED: Final = ".damaged"
+"""What is added to the name of a snapshot that was found damaged."""
 _NAME: Final = re.compile(r"([0-9]{20})-([0-9]{20})\.snap")
 _CHANGES: Final = re.compile(r"[0-9]+\.changes(\.part)?")
 
@@ -46,22 +48,42 @@ class SnapshotDirectory:
         self.path = f"{data}/snapshots/{directory_name(group)}"
         self._changes = 0
 
-    async def prepare(self) -> None:
-        """Make the directory, durably, and remove what an earlier life left half done.
+    async def make(self) -> None:
+        """Make the directory, durably, if it is not there.
 
         Raises:
             OSError: the disk does not work.
         """
         disk = self.disk
-        if not disk.exists(self.path):
-            disk.make_dirs(self.path)
-            parts = self.path.split("/")
-            for depth in (-1, -2):
-                if parents := "/".join(parts[:depth]):
-                    await disk.sync_dir(parents)
-        for name in disk.list_dir(self.path):
+        if disk.exists(self.path):
+            return
+        disk.make_dirs(self.path)
+        parts = self.path.split("/")
+        for depth in (-1, -2):
+            if parents := "/".join(parts[:depth]):
+                await disk.sync_dir(parents)
+
+    def clean(self) -> None:
+        """Remove what an earlier life left half done, except what may be gone on with.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        for name in self.disk.list_dir(self.path):
             if name == TAKING or _CHANGES.fullmatch(name):
-                disk.remove(f"{self.path}/{name}")
+                self.disk.remove(f"{self.path}/{name}")
+
+    async def clear(self) -> None:
+        """Remove everything: the group is another one from now on, or none.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        names = self.disk.list_dir(self.path)
+        for name in names:
+            self.disk.remove(f"{self.path}/{name}")
+        if names:
+            await self.disk.sync_dir(self.path)
 
     @property
     def taking(self) -> str:
@@ -111,6 +133,18 @@ class SnapshotDirectory:
         if gone:
             await self.disk.sync_dir(self.path)
         return gone
+
+    async def set_aside(self, stored: StoredSnapshot) -> None:
+        """Keep a damaged snapshot for whoever looks into it, but count on it no more.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        for name in self.disk.list_dir(self.path):
+            if name.endswith(DAMAGED):
+                self.disk.remove(f"{self.path}/{name}")  # one is enough
+        self.disk.rename(stored.path, stored.path + DAMAGED)
+        await self.disk.sync_dir(self.path)
 
     async def discard(self, path: str) -> None:
         """Remove one file, if it is there.

@@ -41,7 +41,7 @@ async def test_at_a_start_what_was_half_taken_goes_and_what_was_half_received_st
     for path in (directory.taking, directory.receiving, directory.changes()):
         disk.open(path, create=True).close()
     disk.open(f"{directory.changes()}.part", create=True).close()
-    await directory.prepare()
+    directory.clean()
     assert disk.list_dir(directory.path) == [
         directory.final(LogPosition(1, 5)).rpartition("/")[2],
         "receiving.part",
