@@ -1,8 +1,8 @@
 """A group with nothing but promises, votes and clocks, driven by an adversary with a seed.
 
 It exists so that the argument in ``mcpcore.raft.windows`` is tried by somebody who wants it to
-fail: windows that jump anywhere within their bounds, clocks at the edge of the drift bound, messages
-late, lost and out of order, restarts that forget everything but terms and votes.
+fail: windows that jump anywhere within their bounds, clocks at the edge of the drift bound,
+messages late, lost and out of order, restarts that forget everything but terms and votes.
 """
 
 from __future__ import annotations
