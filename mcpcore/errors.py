@@ -675,6 +675,27 @@ class ReunionRefused(Rejected):
         )
 
 
+class QuarantineFull(CoordinationError):
+    """Entries were truncated that the quarantine has no room for; only their number is on record.
+
+    Export and discard what is there, then rewrite the file; raise the limit if this happens again.
+
+    Args:
+        count: how many were not kept.
+        first_index: the first of them.
+        limit_bytes: how large the file may be.
+    """
+
+    def __init__(self, count: int, first_index: int, limit_bytes: int) -> None:
+        self.count = count
+        self.first_index = first_index
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"quarantine: no room for {count} truncated entries from index {first_index} on within "
+            f"{limit_bytes} bytes; export and discard what is there, or raise the limit"
+        )
+
+
 def _rebuild(
     kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
 ) -> CoordinationError:
