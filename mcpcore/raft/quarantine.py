@@ -117,7 +117,7 @@ class Damage(NamedTuple):
 class Overflow(NamedTuple):
     """Entries that were truncated while the quarantine was full, so that only this is known."""
 
-    count: int
+    entries: int
     first_index: int
     last_index: int
     wall_ns: int
@@ -247,7 +247,7 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def list(self, *, fate: Fate | None = Fate.KEPT) -> list[Quarantined]:
+    def entries(self, *, fate: Fate | None = Fate.KEPT) -> list[Quarantined]:
         """Entries by number; ``fate`` None gives all."""
         return [item for item in self._entries.values() if fate is None or item.fate is fate]
 
@@ -268,7 +268,7 @@ class Quarantine:
 
     def export(self, numbers: Iterable[int] = ()) -> str:
         """Entries as lines of JSON, all where no numbers are given."""
-        chosen = [self.show(number) for number in numbers] or self.list(fate=None)
+        chosen = [self.show(number) for number in numbers] or self.entries(fate=None)
         return "".join(json.dumps(item.as_dict()) + "\n" for item in chosen)
 
     # --- deciding ------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class Quarantine:
     def rewritten(self, group: str, node: str) -> bytes:
         """The file with only what is still undecided, to replace it atomically. Numbers stay."""
         records = [_pack([_HEADER, FORMAT_VERSION, group, node, self._next])]
-        for item in self.list():
+        for item in self.entries():
             number, term, index, kind, data, origin, replaced_by, wall_ns, *_ = item
             fields = [number, term, index, kind, data, origin, replaced_by, wall_ns]
             records.append(_pack([_ENTRY, *fields]))

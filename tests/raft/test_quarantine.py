@@ -59,7 +59,7 @@ def kept(quarantine: Quarantine, *entries: Entry) -> list[int]:
 def test_a_kept_entry_comes_back_after_a_restart_with_all_that_is_known_of_it() -> None:
     tape = Tape()
     kept(opened(tape), command(90, 4), Entry(3, 91, EntryKind.COMMAND, b"raw"))
-    first, second = opened(tape).list()
+    first, second = opened(tape).entries()
     assert first.as_dict() == {
         "number": 1,
         "term": 3,
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_counted_and_said_loudly() -> None:
         quarantine.keep(entries, origin="a", replaced_by="b", wall_ns=5)
     assert (full.value.count, full.value.first_index) == (6, 103)
     again = opened(tape, max_bytes=4096)
-    assert [item.index for item in again.list()] == [100, 101, 102]
+    assert [item.index for item in again.entries()] == [100, 101, 102]
     assert again.overflows == [(6, 103, 108, 5)]
 
 
@@ -224,12 +224,12 @@ def test_a_decision_is_on_record_and_is_taken_once() -> None:
     quarantine.discard(1, by="eva", note="a test")
     quarantine.reproposed(2, by="eva", note="applied at 120")
     again = opened(tape)
-    assert [(item.number, item.fate) for item in again.list(fate=None)] == [
+    assert [(item.number, item.fate) for item in again.entries(fate=None)] == [
         (1, Fate.DISCARDED),
         (2, Fate.REPROPOSED),
         (3, Fate.KEPT),
     ]
-    assert [item.number for item in again.list()] == [3]
+    assert [item.number for item in again.entries()] == [3]
     with pytest.raises(InvalidInput, match="it was discarded by eva"):
         again.repropose(1)
     with pytest.raises(InvalidInput, match="it was reproposed by eva"):
@@ -255,7 +255,7 @@ def test_a_rewritten_file_keeps_what_is_undecided_and_never_reuses_a_number() ->
     quarantine.discard(3, by="eva")
     quarantine.discard(1, by="eva")
     smaller = opened(Tape(quarantine.rewritten("main", "c")))
-    assert [item.number for item in smaller.list(fate=None)] == [2]
+    assert [item.number for item in smaller.entries(fate=None)] == [2]
     assert kept(smaller, command(99, 9)) == [4]
 
 
@@ -274,4 +274,4 @@ def test_reading_the_file_gives_what_was_written(entries, decisions) -> None:
     for number, discard in decisions:
         if number <= len(entries) and quarantine.show(number).fate is Fate.KEPT:
             (quarantine.discard if discard else quarantine.reproposed)(number, by="eva")
-    assert opened(tape).list(fate=None) == quarantine.list(fate=None)
+    assert opened(tape).entries(fate=None) == quarantine.entries(fate=None)
