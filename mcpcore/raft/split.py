@@ -1,9 +1,9 @@
 """Whether this member's group is split, in a word, a sentence and numbers.
 
 This module exists so that "are we cut off?" has one answer that programs may act upon and people
-may check: evidence goes in, a verdict comes out. Both conditions of a split, the age of contact and
-the entries missed, stand here and nowhere else. It judges; it must never gather evidence, read a
-clock, or touch Raft: safety never depends on a verdict.
+may check: evidence goes in, a verdict comes out. Both conditions of a split, the age of contact
+and the entries missed, stand here and nowhere else. It judges; it must never gather evidence, read
+a clock, or touch Raft: safety never depends on a verdict.
 
 Each member judges for itself, since members on two sides of a cut see different groups;
 ``mcpcore.raft.views`` says where their views differ.

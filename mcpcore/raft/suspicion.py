@@ -20,9 +20,9 @@ against them here:
 - *numbers*: the probability underflows at 38 deviations, but phi must still grow; so its logarithm
   is computed, not the probability.
 
-The local health factor follows Lifeguard (Dadgar, Phillips and Currey 2018, section IV.A): signs of
-our own slowness raise a score, timely behaviour lowers it, and every patience is multiplied by one
-plus the score. On top, time during which we did not run at all is no silence of others.
+The local health factor follows Lifeguard (Dadgar, Phillips and Currey 2018, section IV.A): signs
+of our own slowness raise a score, timely behaviour lowers it, and every patience is multiplied by
+one plus the score. On top, time during which we did not run at all is no silence of others.
 """
 
 from __future__ import annotations

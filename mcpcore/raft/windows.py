@@ -4,14 +4,14 @@ This module exists so that one page holds the whole argument for windows that mo
 the links, who decides them, and why no lease depends on two members estimating alike. It decides
 from times handed in; it must never read a clock, send anything, or know who leads.
 
-How they follow the links: a smoothed mean and deviation of the round trip in the manner of RFC 6298
-(section 2), the largest recent excursion on top, and the longest recent run of unanswered
+How they follow the links: a smoothed mean and deviation of the round trip in the manner of RFC
+6298 (section 2), the largest recent excursion on top, and the longest recent run of unanswered
 heartbeats. A lone spike is damped: one sample may at most double the spread. A real change of the
 link doubles it with every sample, so it is followed within a handful of them; what is over is
 forgotten within ``memory_ns``.
 
-Who decides: **the leader**, for each member, and it announces the window with the message that asks
-for it. A member keeps the promise that it heard, and draws its election timeout from it.
+Who decides: **the leader**, for each member, and it announces the window with the message that
+asks for it. A member keeps the promise that it heard, and draws its election timeout from it.
 
 Why leases hold. Let a leader count on member *m* until ``s + (1 - 2 rho) p``, where *p* is the
 promise that the message sent at *s* carried, and *m* has answered it.
@@ -30,8 +30,8 @@ promise that the message sent at *s* carried, and *m* has answered it.
 
 No step mentions an estimate. Estimates decide how long windows are, never whether leases hold.
 
-HAZARD: leadership handed over on purpose (thesis section 3.10) breaks promises on purpose. A leader
-that offers it must stop counting (``raft.transfer`` voids the lease).
+HAZARD: leadership handed over on purpose (thesis section 3.10) breaks promises on purpose. A
+leader that offers it must stop counting (``raft.transfer`` voids the lease).
 """
 
 from __future__ import annotations
