@@ -6,9 +6,9 @@ from times handed in; it must never read a clock, send anything, or know who lea
 
 How they follow the links: a smoothed mean and deviation of the round trip in the manner of RFC
 6298 (section 2), the largest recent excursion on top, and the longest recent run of unanswered
-heartbeats. A lone spike is damped: one sample may at most double the spread. A real change of the
-link doubles it with every sample, so it is followed within a handful of them; what is over is
-forgotten within ``memory_ns``.
+heartbeats. A lone spike is damped: it may at most double the spread. A second one within
+``memory_ns`` is the way of the link, and is believed as far as the first one went. What is over
+fades within the same time.
 
 Who decides: **the leader**, for each member, and it announces the window with the message that
 asks for it. A member keeps the promise that it heard, and draws its election timeout from it.
@@ -48,6 +48,9 @@ LOST_RUN_CHANCE = 1e-6
 """A run of losses more unlikely than this may be taken for a silent leader."""
 ELECTION_ROUND_TRIPS = 3
 """A window shorter than this many round trips sees the next election begin within the last."""
+DRAW_ROUND_TRIPS = 6
+"""Timers drawn from so many round trips seldom run out before another's votes are counted."""
+DRAW_MIN_NS = 100 * MILLISECOND
 _OUTSTANDING_MAX = 256
 _CHANGES_MAX = 64
 _PPM = 1_000_000
@@ -128,6 +131,7 @@ class LinkEstimate:
         "_outstanding",
         "_run",
         "_settings",
+        "_spike",
         "deviation_ns",
         "round_trip_ns",
     )
@@ -139,6 +143,7 @@ class LinkEstimate:
         self.deviation_ns = 0
         """The smoothed mean deviation."""
         self._excursion = (0, 0)  # how far beyond the mean, and when
+        self._spike = (0, -settings.memory_ns)  # the last that was damped, and when
         self._run = (0, 0)  # the longest run of losses, and when
         self._loss_ppm = 0
         self._outstanding: deque[int] = deque(maxlen=_OUTSTANDING_MAX)
@@ -196,7 +201,12 @@ class LinkEstimate:
             self.round_trip_ns, self.deviation_ns = max(sample_ns, 1), sample_ns // 2
             return
         spread_ns = max(self.spread_ns(now_ns), self.round_trip_ns // 4, MILLISECOND)
-        beyond_ns = min(sample_ns - self.round_trip_ns, 2 * spread_ns)
+        beyond_ns = sample_ns - self.round_trip_ns
+        if beyond_ns > 2 * spread_ns:
+            spike_ns, seen_ns = self._spike
+            lone = now_ns - seen_ns >= self._settings.memory_ns
+            self._spike = (beyond_ns, now_ns)
+            beyond_ns = 2 * spread_ns if lone else max(2 * spread_ns, min(beyond_ns, spike_ns))
         if beyond_ns > self._faded(self._excursion, now_ns):
             self._excursion = (beyond_ns, now_ns)
         # Clipped once more, because the deviation is multiplied when a spread is made of it.
@@ -302,15 +312,16 @@ class AdaptiveWindows:
         return max(settings.heartbeat_floor_ns, min(known[(len(known) - 1) // 2] // 2, most_ns))
 
     def promise_ns(self, member: str, now_ns: int) -> int:
-        """The window for a member: a run of losses, its spread on top, and room for an election.
+        """The window for a member: a heartbeat, the worst to be expected, and room for an election.
 
         Nothing known yet: the ceiling.
         """
         settings, link = self._settings, self.link(member)
         if not link.round_trip_ns:
             return settings.election_ceiling_ns
+        heartbeat_ns = self.heartbeat_ns(now_ns)
         wanted_ns = max(
-            (link.losses(now_ns) + 1) * self.heartbeat_ns(now_ns) + link.spread_ns(now_ns),
+            heartbeat_ns + max(link.losses(now_ns) * heartbeat_ns, link.spread_ns(now_ns)),
             ELECTION_ROUND_TRIPS * link.round_trip_ns,
             settings.election_floor_ns,
         )
@@ -330,7 +341,7 @@ class Patience:
         newborn: it certainly promised nothing in an earlier life.
     """
 
-    __slots__ = ("_settings", "promise_until_ns", "window_ns")
+    __slots__ = ("_doubted", "_heard_ns", "_lesson", "_settings", "promise_until_ns", "window_ns")
 
     def __init__(self, settings: WindowSettings, now_ns: int, *, newborn: bool = False) -> None:
         self._settings = settings
@@ -338,32 +349,64 @@ class Patience:
         """The window last announced; the ceiling before that."""
         self.promise_until_ns = now_ns if newborn else now_ns + settings.election_ceiling_ns
         """Until then it helps no other candidate, and does not stand itself."""
+        self._heard_ns = now_ns
+        self._doubted = False
+        self._lesson = (0, now_ns)  # a window, and until when it is the least
 
     def heard(self, promise_ns: int, now_ns: int) -> bool:
         """The leader asked for a promise. Returns whether the message may be answered.
 
         A promise beyond our ceiling would be forgotten by a restart, so nobody may count on it.
         """
-        within = promise_ns <= self._settings.election_ceiling_ns
+        settings = self._settings
+        if self._doubted:
+            self._doubted = False
+            self._lesson = (2 * (now_ns - self._heard_ns), now_ns + settings.memory_ns)
+        self._heard_ns = now_ns
         self.window_ns = max(
-            self._settings.election_floor_ns, min(promise_ns, self._settings.election_ceiling_ns)
+            settings.election_floor_ns, min(promise_ns, settings.election_ceiling_ns)
         )
         self.promise_until_ns = max(self.promise_until_ns, now_ns + self.window_ns)
-        return within
+        return promise_ns <= settings.election_ceiling_ns
+
+    def doubted(self) -> None:
+        """We suspected the leader. If it is heard again after all, that was a lesson.
+
+        A suspicion that is refuted shows that the window was too short for this link, however
+        rarely: no statistics are needed. For a while we wait twice as long as that silence lasted,
+        since retransmission timers double. Only our own patience grows; the promise is as asked.
+        """
+        self._doubted = True
 
     def may_help(self, now_ns: int) -> bool:
         """Whether the promise has run out."""
         return now_ns >= self.promise_until_ns
 
     def deadline_ns(
-        self, now_ns: int, randrange: Callable[[int], int], multiplier: float = 1.0
+        self,
+        now_ns: int,
+        randrange: Callable[[int], int],
+        *,
+        multiplier: float = 1.0,
+        round_trip_ns: int = 0,
     ) -> int:
-        """When to doubt the leader, heard just now: drawn from [window, 2 windows) (section 5.2).
+        """When to doubt the leader, heard just now: some time after the window (section 5.2).
+
+        The paper draws from a whole window, so that two members seldom stand at once. What that
+        needs is some round trips, and where those are known to be shorter than a window the rest is
+        lost: at the same mean, a narrow draw has fewer early ends.
 
         Args:
             randrange: a number in [0, stop).
             multiplier: from ``suspicion.LocalHealth``: a slow judge waits longer. To wait longer
                 than promised is always safe.
+            round_trip_ns: of the farthest other voter; 0 where unknown, as after a failed election.
         """
         window_ns = int(self.window_ns * max(multiplier, 1.0))
-        return max(now_ns + window_ns + randrange(self.window_ns), self.promise_until_ns)
+        lesson_ns, until_ns = self._lesson
+        if now_ns < until_ns:
+            window_ns = max(window_ns, min(lesson_ns, self._settings.election_ceiling_ns))
+        width_ns = self.window_ns
+        if round_trip_ns:
+            width_ns = min(width_ns, max(DRAW_ROUND_TRIPS * round_trip_ns, DRAW_MIN_NS))
+        return max(now_ns + window_ns + randrange(width_ns), self.promise_until_ns)

@@ -23,6 +23,10 @@ from tests.raft.lease_model import SETTINGS, Rules, walk
 DEFAULTS = WindowSettings()
 
 
+def latest(stop: int) -> int:
+    return stop - 1
+
+
 def heartbeats(
     windows: AdaptiveWindows, delays_ms: list[float | None], member: str = "b", at_ns: int = 0
 ) -> int:
@@ -64,6 +68,12 @@ def test_a_lone_spike_at_most_doubles_the_spread() -> None:
     before_ns = windows.link("b").spread_ns(now_ns)
     now_ns = heartbeats(windows, [4000.0], at_ns=now_ns)
     assert windows.link("b").spread_ns(now_ns) <= 2 * before_ns + MILLISECOND
+
+
+def test_a_second_spike_is_believed_as_far_as_the_first_one_went() -> None:
+    windows = AdaptiveWindows(DEFAULTS)
+    now_ns = heartbeats(windows, [100.0] * 50 + [2000.0] + [100.0] * 50 + [1500.0])
+    assert windows.link("b").spread_ns(now_ns) >= 1300 * MILLISECOND
 
 
 def test_a_change_of_the_link_is_followed_within_a_handful_of_samples() -> None:
@@ -185,8 +195,29 @@ def test_a_member_never_stands_before_its_promise_has_run_out() -> None:
 def test_a_slow_judge_waits_longer_and_never_shorter() -> None:
     patience = Patience(DEFAULTS, 0, newborn=True)
     patience.heard(600 * MILLISECOND, 0)
-    assert patience.deadline_ns(0, lambda stop: 0, 3.0) == 1800 * MILLISECOND
-    assert patience.deadline_ns(0, lambda stop: 0, 0.1) == 600 * MILLISECOND
+    assert patience.deadline_ns(0, lambda stop: 0, multiplier=3.0) == 1800 * MILLISECOND
+    assert patience.deadline_ns(0, lambda stop: 0, multiplier=0.1) == 600 * MILLISECOND
+
+
+def test_a_refuted_suspicion_is_a_lesson_for_a_while() -> None:
+    patience = Patience(DEFAULTS, 0, newborn=True)
+    patience.heard(SECOND, 0)
+    patience.doubted()
+    patience.heard(SECOND, 2 * SECOND)
+    assert patience.deadline_ns(2 * SECOND, lambda stop: 0) == 6 * SECOND
+    assert patience.promise_until_ns == 3 * SECOND, "nobody asked for a longer promise"
+    later_ns = 2 * SECOND + DEFAULTS.memory_ns
+    patience.heard(SECOND, later_ns)
+    assert patience.deadline_ns(later_ns, lambda stop: 0) == later_ns + SECOND
+
+
+def test_timers_are_drawn_from_as_much_as_an_election_needs() -> None:
+    """Section 5.2, without losing a whole window where the members are near each other."""
+    patience = Patience(DEFAULTS, 0, newborn=True)
+    patience.heard(2 * SECOND, 0)
+    assert patience.deadline_ns(0, latest) == 4 * SECOND - 1
+    assert patience.deadline_ns(0, latest, round_trip_ns=50 * MILLISECOND) == 2300 * MILLISECOND - 1
+    assert patience.deadline_ns(0, latest, round_trip_ns=9 * SECOND) == 4 * SECOND - 1
 
 
 def test_two_messages_of_one_instant_count_the_lesser_promise() -> None:
