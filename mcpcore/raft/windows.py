@@ -7,8 +7,8 @@ from times handed in; it must never read a clock, send anything, or know who lea
 How they follow the links: a smoothed mean and deviation of the round trip in the manner of RFC
 6298 (section 2), the largest recent excursion on top, and the longest recent run of unanswered
 heartbeats. A lone spike is damped: it may at most double the spread. A second one within
-``memory_ns`` is the way of the link, and is believed as far as the first one went. What is over
-fades within the same time.
+``memory_ns`` is the way of the link, and is believed as far as the first one went. What is over is
+forgotten after the same time.
 
 Who decides: **the leader**, for each member, and it announces the window with the message that
 asks for it. A member keeps the promise that it heard, and draws its election timeout from it.
@@ -53,6 +53,7 @@ DRAW_ROUND_TRIPS = 6
 DRAW_MIN_NS = 100 * MILLISECOND
 _OUTSTANDING_MAX = 256
 _CHANGES_MAX = 64
+_EXCURSIONS_MAX = 64
 _PPM = 1_000_000
 
 
@@ -126,7 +127,7 @@ class LinkEstimate:
 
     __slots__ = (
         "_answered_ns",
-        "_excursion",
+        "_excursions",
         "_loss_ppm",
         "_outstanding",
         "_run",
@@ -142,7 +143,7 @@ class LinkEstimate:
         """The smoothed mean; 0 before the first answer."""
         self.deviation_ns = 0
         """The smoothed mean deviation."""
-        self._excursion = (0, 0)  # how far beyond the mean, and when
+        self._excursions: deque[tuple[int, int]] = deque()  # how far beyond the mean, and when
         self._spike = (0, -settings.memory_ns)  # the last that was damped, and when
         self._run = (0, 0)  # the longest run of losses, and when
         self._loss_ppm = 0
@@ -177,7 +178,7 @@ class LinkEstimate:
         """By how much a message may come later than usual."""
         return max(
             self._settings.deviations * self.deviation_ns,
-            self._faded(self._excursion, now_ns),
+            self._excursion_ns(now_ns),
         )
 
     def losses(self, now_ns: int) -> int:
@@ -207,17 +208,21 @@ class LinkEstimate:
             lone = now_ns - seen_ns >= self._settings.memory_ns
             self._spike = (beyond_ns, now_ns)
             beyond_ns = 2 * spread_ns if lone else max(2 * spread_ns, min(beyond_ns, spike_ns))
-        if beyond_ns > self._faded(self._excursion, now_ns):
-            self._excursion = (beyond_ns, now_ns)
+        excursions = self._excursions
+        while excursions and excursions[-1][0] <= beyond_ns:
+            excursions.pop()
+        if len(excursions) < _EXCURSIONS_MAX:
+            excursions.append((beyond_ns, now_ns))
         # Clipped once more, because the deviation is multiplied when a spread is made of it.
         self.deviation_ns += (min(abs(beyond_ns), spread_ns) - self.deviation_ns) // 4
         self.round_trip_ns = max(self.round_trip_ns + beyond_ns // 8, 1)
 
-    def _faded(self, peak: tuple[int, int], now_ns: int) -> int:
-        """A peak loses its height evenly over the memory."""
-        height, seen_ns = peak
-        left_ns = self._settings.memory_ns - (now_ns - seen_ns)
-        return height * left_ns // self._settings.memory_ns if left_ns > 0 else 0
+    def _excursion_ns(self, now_ns: int) -> int:
+        """The largest of the memory; what is kept falls, so that the oldest is the largest."""
+        excursions = self._excursions
+        while excursions and now_ns - excursions[0][1] >= self._settings.memory_ns:
+            excursions.popleft()
+        return max(excursions[0][0], 0) if excursions else 0
 
     def __repr__(self) -> str:
         return (
