@@ -268,7 +268,7 @@ class PromiseLedger:
 
 
 class AdaptiveWindows:
-    """A leader's windows: one heartbeat interval, and one promise for each member.
+    """A leader's windows: one heartbeat interval, and one promise for each other voter.
 
     Begin with a new one at every election won; what it learned is not handed on.
     """
@@ -317,11 +317,23 @@ class AdaptiveWindows:
         return max(settings.heartbeat_floor_ns, min(known[(len(known) - 1) // 2] // 2, most_ns))
 
     def promise_ns(self, member: str, now_ns: int) -> int:
-        """The window for a member: a heartbeat, the worst to be expected, and room for an election.
+        """The window for a member: what its link needs, and at least what an election needs.
+
+        A candidate needs a majority without the present leader, so nobody can win before that many
+        promises have run out: to doubt the leader earlier would gain nothing.
+        """
+        self.link(member)
+        needs = {name: self._need_ns(link, now_ns) for name, link in self._links.items()}
+        majority = (len(needs) + 1) // 2 + 1
+        electable_ns = sorted(needs.values())[min(majority, len(needs)) - 1]
+        return max(needs[member], electable_ns)
+
+    def _need_ns(self, link: LinkEstimate, now_ns: int) -> int:
+        """A heartbeat, the worst to be expected, and room for an election.
 
         Nothing known yet: the ceiling.
         """
-        settings, link = self._settings, self.link(member)
+        settings = self._settings
         if not link.round_trip_ns:
             return settings.election_ceiling_ns
         heartbeat_ns = self.heartbeat_ns(now_ns)

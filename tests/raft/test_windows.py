@@ -115,12 +115,25 @@ def test_the_smoothing_is_that_of_rfc_6298() -> None:
     assert (link.round_trip_ns, link.deviation_ns) == (900, 500)
 
 
-def test_one_bad_member_does_not_slow_the_others() -> None:
-    windows = AdaptiveWindows(DEFAULTS)
-    for delay_ms, member in ((10.0, "b"), (10.0, "c"), (1800.0, "edge")):
-        now_ns = heartbeats(windows, [delay_ms] * 60, member)
-    assert windows.promise_ns("b", now_ns) == DEFAULTS.election_floor_ns
-    assert windows.promise_ns("edge", now_ns) > 4 * SECOND
+def among(**round_trips_ms: float) -> dict[str, int]:
+    """Promises to members with these round trips, in milliseconds."""
+    windows, now_ns = AdaptiveWindows(DEFAULTS), 0
+    for member, round_trip_ms in round_trips_ms.items():
+        now_ns = heartbeats(windows, [round_trip_ms] * 60, member, now_ns)
+    return {name: windows.promise_ns(name, now_ns) // MILLISECOND for name in round_trips_ms}
+
+
+def test_one_bad_member_of_five_does_not_slow_the_others() -> None:
+    promises = among(b=10.0, c=10.0, d=10.0, edge=1500.0)
+    assert promises["b"] == promises["d"] == 500
+    assert promises["edge"] > 4000
+
+
+def test_nobody_doubts_before_enough_promises_have_run_out_to_elect_another() -> None:
+    """Of three, both others are needed; of five, three of the other four."""
+    assert len(set(among(b=10.0, c=700.0).values())) == 1
+    promises = among(b=10.0, c=10.0, d=700.0, e=1500.0)
+    assert promises["b"] == promises["c"] == promises["d"] < promises["e"]
 
 
 def test_a_member_that_left_is_forgotten() -> None:
