@@ -175,10 +175,14 @@ class LinkEstimate:
         self._outstanding.clear()
 
     def spread_ns(self, now_ns: int) -> int:
-        """By how much a message may come later than usual."""
+        """By how much a message may come later than usual.
+
+        Twice the largest excursion seen lately: what delays most is a retransmission, and the next
+        one comes at twice the time.
+        """
         return max(
             self._settings.deviations * self.deviation_ns,
-            self._excursion_ns(now_ns),
+            2 * self._excursion_ns(now_ns),
         )
 
     def losses(self, now_ns: int) -> int:
@@ -203,11 +207,11 @@ class LinkEstimate:
             return
         spread_ns = max(self.spread_ns(now_ns), self.round_trip_ns // 4, MILLISECOND)
         beyond_ns = sample_ns - self.round_trip_ns
-        if beyond_ns > 2 * spread_ns:
+        if beyond_ns > spread_ns:
             spike_ns, seen_ns = self._spike
             lone = now_ns - seen_ns >= self._settings.memory_ns
             self._spike = (beyond_ns, now_ns)
-            beyond_ns = 2 * spread_ns if lone else max(2 * spread_ns, min(beyond_ns, spike_ns))
+            beyond_ns = spread_ns if lone else max(spread_ns, min(beyond_ns, spike_ns))
         excursions = self._excursions
         while excursions and excursions[-1][0] <= beyond_ns:
             excursions.pop()
