@@ -336,9 +336,8 @@ def main(hours: float) -> None:
     for profile in reversed(PROFILES):
         compare(profile, hours if profile == "changing" else hours / 8)
     print(
-        f"\n> CPython {platform.python_version()}, {hours:g} virtual hours (an eighth for each profile alone), "
-        f"seed {SEED}, "
-        f"{time.time() - began:.0f} s. Delay models, not a network; we wrote both sides."
+        f"\n> CPython {platform.python_version()}, {hours:g} virtual hours, an eighth of that "
+        f"for each profile alone, seed {SEED}, {time.time() - began:.0f} s. Delay models, not a network; we wrote both sides."
     )
 
 
