@@ -337,7 +337,8 @@ def main(hours: float) -> None:
         compare(profile, hours if profile == "changing" else hours / 8)
     print(
         f"\n> CPython {platform.python_version()}, {hours:g} virtual hours, an eighth of that "
-        f"for each profile alone, seed {SEED}, {time.time() - began:.0f} s. Delay models, not a network; we wrote both sides."
+        f"for each profile alone, seed {SEED}, {time.time() - began:.0f} s. "
+        "Delay models, not a network; we wrote both sides."
     )
 
 
