@@ -139,6 +139,23 @@ def session_command(session: int, sequence: int, acknowledged_below: int, comman
     return _COMMAND_HEAD.pack(_COMMAND, session, sequence, acknowledged_below) + command
 
 
+class SessionCommand(NamedTuple):
+    """What the data of a SESSION entry that carries a command says."""
+
+    session: int
+    sequence: int
+    acknowledged_below: int
+    command: bytes
+
+
+def command_of(data: bytes) -> SessionCommand | None:
+    """The command in the data of a SESSION entry; None if it carries none."""
+    if len(data) < _COMMAND_SIZE or data[0] != _COMMAND:
+        return None
+    _, session, sequence, acknowledged_below = _COMMAND_HEAD.unpack_from(data)
+    return SessionCommand(session, sequence, acknowledged_below, data[_COMMAND_SIZE:])
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """How much the table remembers; equal on all members of a group (see HAZARD above).

@@ -1,0 +1,458 @@
+"""What Raft truncated is not lost: the format of the quarantine, and what may be done with it.
+
+This module exists so that an entry which an old leader accepted and no quorum ever confirmed can
+be listed, read, exported, proposed again or thrown away, on purpose and with a record of it. Bytes
+and values only; the file itself is somebody else's (:class:`QuarantineDevice`). It must never
+decide what is truncated, nor propose anything itself.
+
+The file is appended to and never changed: a header, then records, each with a magic number, the
+length and the CRC-32 of what follows. A record adds an entry, or says what became of one. At the
+end a record may be torn, since a crash came in between: it is cut off. A record that is damaged
+with sound ones behind it is rot: it is reported with its place, never taken for the end.
+
+Nothing applies twice: a command is proposed again as the very bytes it was, its client's session
+and sequence included, so the session table answers with the first result if the client's own retry
+came through meanwhile, and refuses if the client has moved on.
+
+HAZARD: a command that was proposed outside a session carries no such protection. It is refused
+unless the operator says that applying it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+from zlib import crc32
+
+import msgpack
+
+from mcpcore.errors import InvalidInput, QuarantineFull
+from mcpcore.raft.sessions import command_of
+from mcpcore.raft.types import MAX_UINT, Entry, EntryKind
+
+FORMAT_VERSION = 1
+_MAGIC = b"\xb1MCQ"
+_HEAD = struct.Struct("<4sII")
+"""Magic, CRC-32 of the body, length of the body; then the body, msgpack."""
+_HEADER, _ENTRY, _FATE, _LOST = 0, 1, 2, 3
+_RECORD_MAX = 1 << 30
+_WORTH_KEEPING = (EntryKind.COMMAND, EntryKind.SESSION)
+
+
+class Fate(StrEnum):
+    """What became of a quarantined entry."""
+
+    KEPT = "kept"
+    """Nothing yet."""
+    REPROPOSED = "reproposed"
+    """It was proposed again; what the group answered stands beside it."""
+    DISCARDED = "discarded"
+    """An operator threw it away. The bytes stay until the file is rewritten."""
+
+
+class Quarantined(NamedTuple):
+    """One truncated entry.
+
+    Args:
+        number: its number in this file, from 1 on.
+        origin: the leader of the entry's term, which accepted it; empty if unknown.
+        replaced_by: the leader whose log replaced it.
+        wall_ns: when it was truncated, nanoseconds since 1970 on this node's clock.
+        fate: what became of it, by whom, and what was noted.
+    """
+
+    number: int
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    kind: EntryKind
+    data: bytes
+    origin: str
+    replaced_by: str
+    wall_ns: int
+    fate: Fate = Fate.KEPT
+    by: str = ""
+    note: str = ""
+
+    @property
+    def session(self) -> tuple[int, int] | None:
+        """The client's (session, sequence), if the entry carries a client's command."""
+        if self.kind is not EntryKind.SESSION:
+            return None
+        command = command_of(self.data)
+        return None if command is None else (command.session, command.sequence)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON. ``data`` is in hexadecimal."""
+        session = self.session
+        return {
+            "number": self.number,
+            "term": self.term,
+            "index": self.index,
+            "kind": self.kind.name.lower(),
+            "session": session[0] if session else None,
+            "sequence": session[1] if session else None,
+            "origin": self.origin,
+            "replaced_by": self.replaced_by,
+            "wall_ns": self.wall_ns,
+            "fate": self.fate.value,
+            "by": self.by,
+            "note": self.note,
+            "data": self.data.hex(),
+        }
+
+
+class Damage(NamedTuple):
+    """Bytes of the file that are no sound record."""
+
+    offset: int
+    size: int
+    torn: bool
+    """At the end of the file, as a crash leaves it; else rot."""
+
+
+class Overflow(NamedTuple):
+    """Entries that were truncated while the quarantine was full, so that only this is known."""
+
+    entries: int
+    first_index: int
+    last_index: int
+    wall_ns: int
+
+
+class Reproposal(NamedTuple):
+    """What to propose: these bytes, as an entry of this kind."""
+
+    number: int
+    kind: EntryKind
+    data: bytes
+
+
+class QuarantineDevice(Protocol):
+    """Where the bytes are."""
+
+    def read(self) -> bytes:
+        """All of them."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """Add at the end; durable when this returns."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut off what a crash left torn at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineLimits:
+    """How much is kept.
+
+    Args:
+        max_bytes: of the file. What would not fit is counted, not kept, and said loudly.
+    """
+
+    max_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if type(self.max_bytes) is not int or not 4096 <= self.max_bytes <= MAX_UINT:
+            raise InvalidInput(f"must be at least 4096, not {self.max_bytes!r}", where="max_bytes")
+
+
+class Quarantine:
+    """The quarantine of one group on one node.
+
+    Args:
+        device: the file, empty at first.
+        group, node: whose it is; a file of others is refused.
+
+    Raises:
+        InvalidInput: the file is another's, of another version, or no quarantine at all.
+    """
+
+    def __init__(
+        self,
+        device: QuarantineDevice,
+        group: str,
+        node: str,
+        limits: QuarantineLimits | None = None,
+    ) -> None:
+        self._device = device
+        self._limits = limits or QuarantineLimits()
+        self._entries: dict[int, Quarantined] = {}
+        self.damage: tuple[Damage, ...] = ()
+        """What is not sound in the file. Torn bytes at the end are no loss: they were never
+        acknowledged."""
+        self.overflows: list[Overflow] = []
+        """What could not be kept."""
+        self._next = 1
+        self._size = 0
+        self._load(device.read(), group, node)
+        if not self._size:
+            self._append([_HEADER, FORMAT_VERSION, group, node, self._next])
+
+    # --- keeping -------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        entries: Sequence[Entry],
+        *,
+        origin: str,
+        replaced_by: str,
+        wall_ns: int,
+    ) -> list[Quarantined]:
+        """Keep truncated entries, durable when this returns. The protocol's own are not kept.
+
+        A leader's first entry of a term and configurations mean nothing outside their place.
+
+        Raises:
+            QuarantineFull: not all fit. Those that do not were counted in the file; the earlier
+                ones of this call are kept.
+        """
+        kept: list[Quarantined] = []
+        worth = [entry for entry in entries if entry.kind in _WORTH_KEEPING]
+        for position, entry in enumerate(worth):
+            item = Quarantined(
+                self._next,
+                entry.term,
+                entry.index,
+                EntryKind(entry.kind),
+                entry.data,
+                origin,
+                replaced_by,
+                wall_ns,
+            )
+            body = [_ENTRY, item.number, *entry, origin, replaced_by, wall_ns]
+            packed = _pack(body)
+            if self._size + len(packed) > self._limits.max_bytes:
+                rest = worth[position:]
+                self._overflow(rest, wall_ns)
+                raise QuarantineFull(len(rest), rest[0].index, self._limits.max_bytes)
+            self._write(packed)
+            self._entries[item.number] = item
+            self._next += 1
+            kept.append(item)
+        return kept
+
+    def _overflow(self, rest: Sequence[Entry], wall_ns: int) -> None:
+        overflow = Overflow(len(rest), rest[0].index, rest[-1].index, wall_ns)
+        self.overflows.append(overflow)
+        self._append([_LOST, *overflow])  # some bytes beyond the limit, so that the count is kept
+
+    # --- looking -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entries(self, *, fate: Fate | None = Fate.KEPT) -> list[Quarantined]:
+        """Entries by number; ``fate`` None gives all."""
+        return [item for item in self._entries.values() if fate is None or item.fate is fate]
+
+    def show(self, number: int) -> Quarantined:
+        """One entry.
+
+        Raises:
+            InvalidInput: there is no such number.
+        """
+        item = self._entries.get(number)
+        if item is None:
+            raise InvalidInput(
+                f"no entry {number!r}; there are {len(self._entries)}",
+                where="quarantine",
+                remedy="`mcpctl quarantine list` names them",
+            )
+        return item
+
+    def export(self, numbers: Iterable[int] = ()) -> str:
+        """Entries as lines of JSON, all where no numbers are given."""
+        chosen = [self.show(number) for number in numbers] or self.entries(fate=None)
+        return "".join(json.dumps(item.as_dict()) + "\n" for item in chosen)
+
+    # --- deciding ------------------------------------------------------------------------------
+
+    def discard(self, number: int, *, by: str, note: str = "") -> Quarantined:
+        """Throw an entry away, on record.
+
+        Raises:
+            InvalidInput: there is no such entry, or it was decided upon before.
+        """
+        return self._decide(number, Fate.DISCARDED, by, note)
+
+    def repropose(self, number: int, *, may_apply_twice: bool = False) -> Reproposal:
+        """What to propose. Nothing is recorded yet: call :meth:`reproposed` with the answer.
+
+        A crash between the two is harmless for a client's command, which may be proposed any number
+        of times.
+
+        Args:
+            may_apply_twice: the operator knows that this command, proposed outside a session, does
+                no harm if it is applied again.
+
+        Raises:
+            InvalidInput: there is no such entry, it was decided upon before, or it may not be
+                proposed again.
+        """
+        item = self._undecided(number)
+        if item.kind is EntryKind.COMMAND and not may_apply_twice:
+            raise InvalidInput(
+                "it was proposed outside a session, so nothing keeps it from applying twice",
+                where=f"quarantine, entry {number}",
+                remedy="Propose it by hand if that does no harm, or discard it",
+            )
+        if item.kind is EntryKind.SESSION and item.session is None:
+            raise InvalidInput(
+                "it opens or closes a session, and means nothing any more",
+                where=f"quarantine, entry {number}",
+                remedy="Discard it",
+            )
+        return Reproposal(number, item.kind, item.data)
+
+    def reproposed(self, number: int, *, by: str, note: str = "") -> Quarantined:
+        """It was proposed, and ``note`` says what the group answered.
+
+        Raises:
+            InvalidInput: there is no such entry, or it was decided upon before.
+        """
+        return self._decide(number, Fate.REPROPOSED, by, note)
+
+    def _undecided(self, number: int) -> Quarantined:
+        item = self.show(number)
+        if item.fate is not Fate.KEPT:
+            raise InvalidInput(
+                f"it was {item.fate.value} by {item.by}", where=f"quarantine, entry {number}"
+            )
+        return item
+
+    def _decide(self, number: int, fate: Fate, by: str, note: str) -> Quarantined:
+        item = self._undecided(number)._replace(fate=fate, by=by, note=note)
+        self._append([_FATE, number, fate.value, by, note])
+        self._entries[number] = item
+        return item
+
+    # --- the file ------------------------------------------------------------------------------
+
+    def rewritten(self, group: str, node: str) -> bytes:
+        """The file with only what is still undecided, to replace it atomically. Numbers stay."""
+        records = [_pack([_HEADER, FORMAT_VERSION, group, node, self._next])]
+        for item in self.entries():
+            number, term, index, kind, data, origin, replaced_by, wall_ns, *_ = item
+            fields = [number, term, index, kind, data, origin, replaced_by, wall_ns]
+            records.append(_pack([_ENTRY, *fields]))
+        return b"".join(records)
+
+    def _append(self, body: list[Any]) -> None:
+        self._write(_pack(body))
+
+    def _write(self, packed: bytes) -> None:
+        self._device.append(packed)
+        self._size += len(packed)
+
+    def _load(self, data: bytes, group: str, node: str) -> None:
+        if not data.startswith(_MAGIC[: len(data)]) and not scan(data)[0]:
+            raise InvalidInput("the file does not begin like a quarantine", where="quarantine")
+        bodies, self.damage = scan(data)
+        self._size = len(data)
+        if self.damage and self.damage[-1].torn:
+            self._size = self.damage[-1].offset
+            self._device.truncate(self._size)
+        if not bodies:
+            return
+        if not (self.damage and self.damage[0].offset == 0):  # else the header itself is rotten
+            self._believe(bodies.pop(0), group, node)
+        for body in bodies:
+            self._replay(body)
+
+    def _believe(self, header: tuple[Any, ...], group: str, node: str) -> None:
+        match header:
+            case (0, int(version), *_) if version != FORMAT_VERSION:
+                raise InvalidInput(
+                    f"format version {version}, this program reads {FORMAT_VERSION}",
+                    where="quarantine",
+                    remedy="Run the version that wrote it",
+                )
+            case (0, _, str(theirs), str(owner), int(following)):
+                self._next = following
+                if (theirs, owner) != (group, node):
+                    raise InvalidInput(
+                        f"the file belongs to group {theirs!r} on {owner!r}, not to {group!r} on "
+                        f"{node!r}",
+                        where="quarantine",
+                    )
+            case _:
+                raise InvalidInput("the file does not begin like a quarantine", where="quarantine")
+
+    def _replay(self, body: tuple[Any, ...]) -> None:
+        match body:
+            case (
+                1,
+                int(number),
+                int(term),
+                int(index),
+                int(kind),
+                bytes(data),
+                str(origin),
+                str(replaced_by),
+                int(wall_ns),
+            ) if kind in _WORTH_KEEPING:
+                self._entries[number] = Quarantined(
+                    number, term, index, EntryKind(kind), data, origin, replaced_by, wall_ns
+                )
+                self._next = max(self._next, number + 1)
+            case (2, int(number), str(fate), str(by), str(note)) if fate in set(Fate):
+                item = self._entries.get(number)
+                if item is not None:  # else it is rotten, and reported as damage
+                    self._entries[number] = item._replace(fate=Fate(fate), by=by, note=note)
+            case (3, int(count), int(first), int(last), int(wall_ns)):
+                self.overflows.append(Overflow(count, first, last, wall_ns))
+            case _:
+                raise InvalidInput(f"a record that means nothing: {body!r:.80}", where="quarantine")
+
+    def check(self) -> None:
+        """What the quarantine promises about itself: reading its bytes gives what it holds."""
+        assert self._size == len(self._device.read())
+        assert all(number == item.number < self._next for number, item in self._entries.items())
+        assert list(self._entries) == sorted(self._entries)
+
+
+def scan(data: bytes) -> tuple[list[tuple[Any, ...]], tuple[Damage, ...]]:
+    """All sound records of a file, and what lies between them."""
+    bodies: list[tuple[Any, ...]] = []
+    damage: list[Damage] = []
+    at = bad_from = 0
+    while at < len(data):
+        body, end = _unpack(data, at)
+        if body is None:
+            following = data.find(_MAGIC, at + 1)
+            at = len(data) if following < 0 else following
+            continue
+        if bad_from < at:
+            damage.append(Damage(bad_from, at - bad_from, False))
+        bodies.append(body)
+        at = bad_from = end
+    if bad_from < len(data):
+        damage.append(Damage(bad_from, len(data) - bad_from, True))
+    return bodies, tuple(damage)
+
+
+def _pack(body: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb(body)
+    return _HEAD.pack(_MAGIC, crc32(packed), len(packed)) + packed
+
+
+def _unpack(data: bytes, at: int) -> tuple[tuple[Any, ...] | None, int]:
+    """The record at ``at`` and where the next begins; None if it is not sound."""
+    if at + _HEAD.size > len(data):
+        return None, at
+    magic, checksum, length = _HEAD.unpack_from(data, at)
+    end = at + _HEAD.size + length
+    packed = data[at + _HEAD.size : end]
+    if magic != _MAGIC or length > _RECORD_MAX or end > len(data) or crc32(packed) != checksum:
+        return None, at
+    try:
+        body = msgpack.unpackb(packed, use_list=False)
+    except Exception:  # noqa: BLE001 - msgpack raises several unrelated classes
+        return None, at
+    return (body, end) if type(body) is tuple else (None, at)

@@ -1,0 +1,86 @@
+"""Where the members' views of one group differ, and what that says about the network.
+
+This module exists so that an operator who sees three tables need not find the asymmetric cut in
+them herself. It compares verdicts; it must never judge a member, and believes none more than
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+
+from mcpcore.raft.split import Verdict
+
+
+def compare_views(verdicts: Iterable[Verdict]) -> str:
+    """A text on how the members' views differ; empty if they do not.
+
+    One-way cuts are named by direction, islands by their members, and a member that hears two
+    others who do not hear each other is called a bridge. Links to members whose verdict is not at
+    hand cannot be judged and are left out.
+    """
+    views = {verdict.node: verdict for verdict in sorted(verdicts, key=lambda v: v.node)}
+    lines = _different_states(views)
+    claims = sorted({verdict.might_lead for verdict in views.values() if verdict.might_lead})
+    if len(claims) > 1:
+        named = "; ".join(
+            f"{node} names {verdict.might_lead} (term {verdict.evidence.term})"
+            for node, verdict in views.items()
+            if verdict.might_lead
+        )
+        lines.append(f"they disagree on who leads: {named}")
+    pairs = [
+        (one, other)
+        for one, other in combinations(views, 2)
+        if other in views[one].peers and one in views[other].peers
+    ]
+    for one, other in pairs:
+        for hearer, speaker in ((one, other), (other, one)):
+            if speaker in views[hearer].hears and hearer not in views[speaker].hears:
+                lines.append(
+                    f"one-way: {hearer} hears {speaker}, but {speaker} does not hear {hearer}"
+                )
+    joined = {
+        (one, other)
+        for one, other in pairs
+        if other in views[one].hears and one in views[other].hears
+    }
+    islands = _islands(list(views), joined)
+    if len(islands) > 1:
+        lines.append("islands: " + " | ".join(", ".join(island) for island in islands))
+    for one, other in pairs:
+        apart = other not in views[one].hears and one not in views[other].hears
+        bridges = [
+            node
+            for node in views
+            if apart
+            and {_pair(node, one), _pair(node, other)} <= joined
+            and node not in (one, other)
+        ]
+        if bridges:
+            lines.append(f"bridge: {one} and {other} hear each other only by {', '.join(bridges)}")
+    return "\n".join(lines)
+
+
+def _different_states(views: dict[str, Verdict]) -> list[str]:
+    if len({verdict.state for verdict in views.values()}) < 2:
+        return []
+    return [
+        f"{node} says {verdict.state.value}: {verdict.sentence}" for node, verdict in views.items()
+    ]
+
+
+def _islands(nodes: list[str], joined: set[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Members that reach each other in both directions, perhaps by way of others."""
+    island = {node: {node} for node in nodes}
+    for one, other in sorted(joined):
+        if island[one] is not island[other]:
+            island[one] |= island[other]
+            for node in island[other]:
+                island[node] = island[one]
+    return sorted({tuple(sorted(members)) for members in island.values()})
+
+
+def _pair(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
