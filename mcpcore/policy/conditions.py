@@ -77,8 +77,9 @@ class Clause:
         """Compare."""
         found = facts.get(self.key, _ABSENT)
         if self.operator == "present":
-            wanted = found is not _ABSENT and found is not None and found != ()
-            return wanted is not self.negated
+            empty = isinstance(found, tuple | list | set | frozenset) and not found
+            there = found is not _ABSENT and found is not None and not empty
+            return there is not self.negated
         if found is _ABSENT or found is None:
             return self._without_key()
         if isinstance(found, tuple | list | set | frozenset):

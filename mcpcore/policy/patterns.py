@@ -31,6 +31,12 @@ def literal(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
+def escape_backslashes(text: str, *, variables: bool) -> str:
+    """A pattern of a dialect that has wildcards and no backslash; ``variables``: has ``${key}``."""
+    text = text.replace("\\", "\\\\")
+    return text if variables else text.replace("$", "\\$")
+
+
 def namespace_of(name: str) -> str:
     """The namespace of a name: what stands before the first slash."""
     return name.partition("/")[0]
