@@ -1,15 +1,16 @@
 """Azure role-based access control: definitions, assignments and deny assignments.
 
-This module exists so that ``NotActions`` is read as what it is: a subtraction inside one role, which
-another role may give back, and no deny. Assignments reach down from their scope; deny assignments
-beat them all. Control operations and operations on data are two worlds.
+This module exists so that ``NotActions`` is read as what it is: a subtraction inside one role,
+which another role may give back, and no deny. Assignments reach down from their scope; deny
+assignments beat them all. Control operations and operations on data are two worlds.
 
-Names: a resource is ``NAMESPACE/SCOPE`` with the scope in small letters and without its first slash
-(the root scope is empty); an action is ``control:OPERATION`` or ``data:OPERATION`` in small letters;
-a principal is ``NAMESPACE/OBJECT-ID``.
+Names: a resource is ``NAMESPACE/SCOPE`` with the scope in small letters and without its first
+slash (the root scope is empty); an action is ``control:OPERATION`` or ``data:OPERATION`` in small
+letters; a principal is ``NAMESPACE/OBJECT-ID``. Management groups do not show in a scope: they come
+with the request, as the fact ``azure:management-groups``.
 
-Source: the Azure documentation, "Understand Azure role definitions", "Understand scope", "Azure deny
-assignments".
+Source: the Azure documentation, "Understand Azure role definitions", "Understand scope", "Azure
+deny assignments".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mcpcore.errors import InvalidInput, Unsupported
-from mcpcore.policy.conditions import ALWAYS
+from mcpcore.policy.conditions import ALWAYS, AnyOf, Clause, Condition, Missing, Quantifier
 from mcpcore.policy.dialects.common import (
     Exported,
     Imported,
@@ -35,6 +36,8 @@ from mcpcore.policy.model import AccessRule, Effect, Request, Statement
 from mcpcore.policy.patterns import Names, literal
 
 NAMESPACE: Final = "azure"
+MANAGEMENT: Final = "azure:management-groups"
+_MANAGEMENT_GROUP: Final = "providers/microsoft.management/managementgroups/"
 ALL_PRINCIPALS: Final = "00000000-0000-0000-0000-000000000000"
 _CONTROL: Final = "control:"
 _DATA: Final = "data:"
@@ -63,14 +66,14 @@ def request(
         scope: the full id of the resource, beginning with a slash.
         data: whether the operation is one on data.
         groups: object ids of the groups that the principal is in, nested ones too.
-        above: management groups over the subscription, outermost first, as
-            ``/providers/Microsoft.Management/managementGroups/ID``; scopes do not tell.
+        above: ids of the management groups that the subscription is in, at any depth.
     """
-    chain = "".join(f"{_scope(each)}/" for each in above if _scope(each))
     names = frozenset(f"{namespace}/{group.lower()}" for group in groups)
     kind = _DATA if data else _CONTROL
-    where = f"{namespace}/{chain}{_scope(scope)}"
-    return Request(f"{namespace}/{principal.lower()}", f"{kind}{action.lower()}", where, {}, names)
+    facts = {MANAGEMENT: tuple(each.rpartition("/")[2].lower() for each in above)}
+    where = f"{namespace}/{_scope(scope)}"
+    who = f"{namespace}/{principal.lower()}"
+    return Request(who, f"{kind}{action.lower()}", where, facts, names)
 
 
 def _scope(scope: str) -> str:
@@ -86,14 +89,10 @@ def import_roles(
     author: str,
     *,
     deny_assignments: Iterable[object] = (),
-    above: Mapping[str, Iterable[str]] | None = None,
     namespace: str = NAMESPACE,
 ) -> Imported:
     """Read role definitions, role assignments and deny assignments, as the REST API or the CLI
     writes them. An assignment of a role that is not there gives nothing.
-
-    Args:
-        above: for each scope that needs it, its management groups, as in :func:`request`.
 
     Raises:
         InvalidInput: not such an object.
@@ -116,15 +115,13 @@ def import_roles(
         if not isinstance(who, str) or not who:
             raise InvalidInput("names no principalId", where="role assignment")
         if found is None:
-            remarks.append(
-                f"the role {role or '(none)'} is not there; its assignment gives nothing"
-            )
+            remarks.append(f"the role {role or '?'} is not there; its assignment gives nothing")
             continue
-        places = _places(str(assignment.get("scope", "/")), above, namespace, deeper=True)
+        where = _where(str(assignment.get("scope", "/")), namespace, deeper=True)
         people = Names.of(f"{literal(namespace)}/{literal(who.lower())}")
-        statements += _written(Effect.PERMIT, people, found, places, author)
+        statements += _written(Effect.PERMIT, people, found, where, author)
     for each in deny_assignments:
-        statements += _denial(_flat(each, "deny assignment"), author, above, namespace)
+        statements += _denial(_flat(each, "deny assignment"), author, namespace)
     return Imported(tuple(dict.fromkeys(statements)), remarks=tuple(remarks))
 
 
@@ -169,44 +166,38 @@ def _operation(text: str) -> str:
     return literal(text.lower()).replace("\\*", "*")
 
 
-def _places(
-    scope: str, above: Mapping[str, Iterable[str]] | None, namespace: str, *, deeper: bool
-) -> tuple[str, ...]:
+def _where(scope: str, namespace: str, *, deeper: bool) -> tuple[Names, Condition]:
     """The scope itself and, unless told otherwise, everything below it."""
-    chain = "".join(f"{_scope(each)}/" for each in (above or {}).get(scope, ()))
-    whole = f"{literal(namespace)}/{literal(chain + _scope(scope))}".rstrip("/")
-    if not _scope(scope):
-        return (f"{whole}/*",) if deeper else (f"{whole}/",)
-    anywhere = scope.lower().startswith("/providers/microsoft.management/managementgroups/")
-    places = (whole, f"{whole}/*") if deeper else (whole,)
-    if anywhere and not chain:
-        # A management group stands in front of what is below it, at whatever depth.
-        inner = f"{literal(namespace)}/*/{literal(_scope(scope))}"
-        places += (inner, f"{inner}/*") if deeper else (inner,)
-    return places
+    inner = _scope(scope)
+    whole = f"{literal(namespace)}/{literal(inner)}"
+    if not inner:
+        return Names((f"{whole}*",) if deeper else (whole,)), ALWAYS
+    if deeper and inner.startswith(_MANAGEMENT_GROUP):
+        group = inner.removeprefix(_MANAGEMENT_GROUP)
+        inside = Clause(
+            "equals", MANAGEMENT, (group,), quantifier=Quantifier.ANY, missing=Missing.FALSE
+        )
+        itself = Clause("equals", "resource", (f"{namespace}/{inner}",))
+        return Names.of(f"{literal(namespace)}/*"), AnyOf((inside, itself))
+    return Names((whole, f"{whole}/*") if deeper else (whole,)), ALWAYS
 
 
 def _written(
     effect: Effect,
     people: Names,
     permissions: Iterable[_Permission],
-    places: tuple[str, ...],
+    where: tuple[Names, Condition],
     author: str,
 ) -> list[Statement]:
     return [
-        Statement(effect, AccessRule(people, names, Names(places)), author)
+        Statement(effect, AccessRule(people, names, *where), author)
         for permission in permissions
         for names in (permission.actions, permission.data_actions)
         if names.any_of
     ]
 
 
-def _denial(
-    item: Mapping[str, Any],
-    author: str,
-    above: Mapping[str, Iterable[str]] | None,
-    namespace: str,
-) -> list[Statement]:
+def _denial(item: Mapping[str, Any], author: str, namespace: str) -> list[Statement]:
     where = "deny assignment"
     _no_condition(item, where)
     people = _denied(item, "principals", namespace)
@@ -214,8 +205,8 @@ def _denial(
         raise InvalidInput("names no principals", where=where)
     names = Names(people, _denied(item, "excludePrincipals", namespace))
     deeper = not item.get("doNotApplyToChildScopes", False)
-    places = _places(str(item.get("scope", "/")), above, namespace, deeper=deeper)
-    return _written(Effect.FORBID, names, _permissions(item, where), places, author)
+    place = _where(str(item.get("scope", "/")), namespace, deeper=deeper)
+    return _written(Effect.FORBID, names, _permissions(item, where), place, author)
 
 
 def _denied(item: Mapping[str, Any], word: str, namespace: str) -> tuple[str, ...]:

@@ -1,15 +1,15 @@
 """Google Cloud IAM: allow policies (bindings) and deny policies.
 
-This module exists so that a hierarchy of allow and deny policies answers here as it does there: deny
-rules first, at every level; then bindings, inherited from above. A binding's condition that cannot
-be told gives nothing; a deny rule's condition that cannot be told denies.
+This module exists so that a hierarchy of allow and deny policies answers here as it does there:
+deny rules first, at every level; then bindings, inherited from above. A binding's condition that
+cannot be told gives nothing; a deny rule's condition that cannot be told denies.
 
 Names: a resource is ``NAMESPACE/PATH`` where the path is its whole line of ancestors
-(``organizations/1/folders/2/projects/p/buckets/b``); a principal is ``NAMESPACE/MEMBER`` as bindings
-write it (``user:ann@example.com``).
+(``organizations/1/folders/2/projects/p/buckets/b``); a principal is ``NAMESPACE/MEMBER`` as
+bindings write it (``user:ann@example.com``).
 
-Source: the Google Cloud documentation, "Understanding allow policies", "Deny policies", "Overview of
-IAM Conditions".
+Source: the Google Cloud documentation, "Understanding allow policies", "Deny policies", "Overview
+of IAM Conditions".
 """
 
 from __future__ import annotations
