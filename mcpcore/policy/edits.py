@@ -209,6 +209,10 @@ class Edit:
 
     def encode(self) -> bytes:
         """As bytes; equal edits give equal ones."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         return bytes(msgpack.packb([*self._fields(), self.signature]))
 
     def __str__(self) -> str:

@@ -5,7 +5,6 @@ Small enough to ask everything, so that "allows more" can be compared as sets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from random import Random
 
@@ -17,7 +16,6 @@ from mcpcore.policy import (
     Clause,
     Connection,
     Direction,
-    Drop,
     Effect,
     Endpoint,
     Enrol,
@@ -83,13 +81,6 @@ STATEMENTS = statements()
 EDGES = [(m, r) for m, r in product((*PEOPLE, *ROLES), ROLES) if m != r]
 
 
-@dataclass
-class Step:
-    """What happened last, for the message of a failure."""
-
-    text: str
-
-
 class World:
     """Clouds that edit, and now and then hear of each other and of the log."""
 
@@ -103,7 +94,6 @@ class World:
         self.stores = [
             PolicyStore(f"cloud{i}/1", prefix=self.log.prefix, mode=mode) for i in range(clouds)
         ]
-        self.steps: list[str] = []
 
     def order(self, command: bytes) -> None:
         self.index += 1
@@ -130,7 +120,6 @@ class World:
             statement = dice.choice(STATEMENTS)
             store.add(Author(statement.author), statement, now)
         assert len(store.state.entries) == before + 1
-        self.steps.append(f"{store.replica} edits")
 
     def ordering(self) -> None:
         """A cloud that reaches the log hands in what waits, and learns what was ordered."""
@@ -152,7 +141,3 @@ class World:
 def allowed(store: PolicyStore) -> set[int]:
     """The numbers of the questions that a replica answers with yes."""
     return {i for i, question in enumerate(QUESTIONS) if store.decide(question).allowed}
-
-
-def dropped(store: PolicyStore) -> list[Drop]:
-    return [e.body for e in store.view.sound if isinstance(e.body, Drop)]
