@@ -281,6 +281,12 @@ class PolicyLog:
         """16 bytes over all entries."""
         return self.prefix.digest
 
+    def load(self, prefix: Prefix) -> None:
+        """Become a log that holds exactly this."""
+        self.prefix, self._told = prefix, _Told()
+        for entry in prefix.entries:
+            self._told.take(entry)
+
     def follow(self, rows: bytes) -> None:
         """Take entries that :meth:`query` gave elsewhere, and that begin where this one ends.
 

@@ -95,10 +95,16 @@ def in_network(value: object, wanted: object) -> bool:
 
 
 def arn_like(value: object, wanted: object) -> bool:
-    """Compare the six parts of two ARNs one by one; a star does not reach over a colon."""
+    """Compare the six parts of two ARNs one by one; a star does not reach over a colon, unless the
+    pattern ends with it early.
+    """
     parts, patterns = text(value).split(":", 5), text(wanted).split(":", 5)
-    if len(parts) != 6 or len(patterns) != 6:
-        return text(wanted) == "*" or (matcher(text(wanted))(text(value)) and len(parts) == 6)
+    if len(parts) != 6:
+        return False
+    if len(patterns) < 6:
+        if not patterns[-1].endswith("*"):
+            return False
+        patterns += ["*"] * (6 - len(patterns))
     return all(matcher(pattern)(part) for part, pattern in zip(parts, patterns, strict=True))
 
 
