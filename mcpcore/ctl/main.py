@@ -71,6 +71,9 @@ RootGroup.families = {
     ),
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
+    "policy": Family(
+        "mcpcore.ctl.policy", "Look over, merge, explain and export policies, decide conflicts."
+    ),
 }
 
 
