@@ -8,26 +8,35 @@ that the answer is no: something to look at, a conflict, a difference, a denial.
 from __future__ import annotations
 
 import json
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mcpcore.clock import Reading, Timestamp
 from mcpcore.crdt import replica_id
 from mcpcore.ctl.exits import ExitCode
+from mcpcore.ctl.policy_files import (
+    now,
+    opened,
+    read_bytes,
+    read_documents,
+    read_key,
+    read_plain,
+    read_store,
+    say,
+    write_bytes,
+)
+from mcpcore.ctl.policy_files import order as order_commands
 from mcpcore.errors import InvalidInput
-from mcpcore.policy import Author, Mode, PolicyStore, Request, TenantKey, explain, own, trust
+from mcpcore.policy import Author, Mode, PolicyStore, Request, explain, own, trust
 from mcpcore.policy import resolve as carry_out
 from mcpcore.policy.apply import apply_document, documents_of
 from mcpcore.policy.dialects.common import Exported, Imported
-from mcpcore.policy.documents import Document, Named, read_document, write_document
+from mcpcore.policy.documents import Document, Named, write_document
 from mcpcore.policy.lint import lint as look_over
-from mcpcore.policy.log import EVERYTHING, PolicyLog, Prefix
-from mcpcore.policy.notation import dump, dump_all, load_all, notation_of
-from mcpcore.policy.saved import is_saved, load, save
+from mcpcore.policy.notation import dump, dump_all
+from mcpcore.policy.saved import is_saved, save
 
 app = typer.Typer(
     add_completion=False,
@@ -56,91 +65,6 @@ class Dialect(StrEnum):
     AWS = "aws"
     AZURE = "azure"
     GCP = "gcp"
-
-
-# --- files --------------------------------------------------------------------------------------
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(error.strerror or str(error), where=str(path)) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        raise InvalidInput(error.strerror or str(error), where=str(path)) from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return _bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput("no UTF-8", where=str(path)) from error
-
-
-def _plain(path: Path) -> list[Any]:
-    return load_all(_text(path), notation_of(path.name), str(path))
-
-
-def _documents(path: Path) -> list[Document]:
-    found = _plain(path)
-    if not found:
-        raise InvalidInput("holds no document", where=str(path))
-    return [read_document(data, str(path)) for data in found]
-
-
-def _store(path: Path) -> PolicyStore:
-    return load(_bytes(path), str(path))
-
-
-def _now() -> Reading:
-    return Reading(Timestamp.of(time.time_ns()), 0)
-
-
-def _key(path: Path | None) -> TenantKey | None:
-    if path is None:
-        return None
-    try:
-        return TenantKey(bytes.fromhex(_text(path).strip()))
-    except ValueError as error:
-        raise InvalidInput(f"no key: {error}", where=str(path)) from error
-
-
-def _order(store: PolicyStore, commands: list[bytes]) -> Prefix:
-    log = PolicyLog()
-    log.load(store.prefix)
-    for command in commands:
-        log.apply(log.prefix.epoch + 1, command)
-    store.follow(log.prefix)
-    return store.prefix
-
-
-def _opened(paths: list[Path]) -> PolicyStore:
-    """A replica: the saved one, or one made of documents as if all were ordered.
-
-    Each tenant of the documents owns the namespace of its name; one tenant alone owns everything.
-    """
-    if len(paths) == 1 and is_saved(_bytes(paths[0])):
-        return _store(paths[0])
-    documents = [document for path in paths for document in _documents(path)]
-    store = PolicyStore("reader/1")
-    tenants = sorted({document.tenant for document in documents})
-    namespaces = tenants if len(tenants) > 1 else [EVERYTHING]
-    _order(store, [own(*pair) for pair in zip(namespaces, tenants, strict=True)])
-    for document in documents:
-        apply_document(store, document, _now(), Author(document.tenant))
-    _order(store, store.to_order())
-    return store
-
-
-def _say(line: str) -> None:
-    typer.echo(line)
 
 
 # --- replicas in files --------------------------------------------------------------------------
@@ -174,7 +98,7 @@ def init(
         raise InvalidInput("is there already", where=str(file), remedy="Choose another name")
     name = replica_id(cloud, incarnation)
     mode = Mode.OPTIMISTIC if optimistic else Mode.GUARDED
-    store = PolicyStore(name, mode=mode) if like is None else _store(like).copy(name)
+    store = PolicyStore(name, mode=mode) if like is None else read_store(like).copy(name)
     commands = [own(*_pair(text, "--own")) for text in owner or []]
     for text in trusted or []:
         tenant, key = _pair(text, "--trust")
@@ -182,9 +106,9 @@ def init(
             commands.append(trust(tenant, bytes.fromhex(key)))
         except ValueError as error:
             raise InvalidInput(f"{key!r} is no key: {error}", where="--trust") from error
-    _order(store, commands)
-    _write(file, save(store))
-    _say(f"{file}: {name}, {store.mode}, {store.prefix.epoch} log entries")
+    order_commands(store, commands)
+    write_bytes(file, save(store))
+    say(f"{file}: {name}, {store.mode}, {store.prefix.epoch} log entries")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -200,13 +124,13 @@ def apply(file: _FileArgument, document: Path, key: _KeyOption = None) -> None:
 
     Example: mcpctl policy apply east.policy shop.yaml
     """
-    store = _store(file)
+    store = read_store(file)
     before = len(store.state.entries)
-    for each in _documents(document):
-        apply_document(store, each, _now(), Author(each.tenant, _key(key)))
-    _write(file, save(store))
+    for each in read_documents(document):
+        apply_document(store, each, now(), Author(each.tenant, read_key(key)))
+    write_bytes(file, save(store))
     made = len(store.state.entries) - before
-    _say(f"{file}: {made} edits, {len(store.view.pending)} pending")
+    say(f"{file}: {made} edits, {len(store.view.pending)} pending")
 
 
 @app.command()
@@ -218,11 +142,11 @@ def order(file: _FileArgument) -> None:
 
     Example: mcpctl policy order east.policy
     """
-    store = _store(file)
+    store = read_store(file)
     commands = store.to_order()
-    _order(store, commands)
-    _write(file, save(store))
-    _say(f"{file}: {len(commands)} ordered, {store.prefix.epoch} log entries")
+    order_commands(store, commands)
+    write_bytes(file, save(store))
+    say(f"{file}: {len(commands)} ordered, {store.prefix.epoch} log entries")
 
 
 @app.command()
@@ -234,15 +158,15 @@ def merge(
 
     Example: mcpctl policy merge east.policy west.policy
     """
-    store = _store(file)
+    store = read_store(file)
     for other in others:
-        store.join(_store(other))
-    _write(file, save(store))
+        store.join(read_store(other))
+    write_bytes(file, save(store))
     left = store.conflicts
-    _say(f"{file}: {len(store.state.entries)} edits, {len(store.view.pending)} pending, "
+    say(f"{file}: {len(store.state.entries)} edits, {len(store.view.pending)} pending, "
          f"{len(left)} conflicts")  # fmt: skip
     for conflict in left:
-        _say(f"  {conflict}")
+        say(f"  {conflict}")
     raise typer.Exit(ExitCode.NO if left else ExitCode.OK)
 
 
@@ -252,18 +176,18 @@ def conflicts(file: _FileArgument, as_json: _JsonOption = False) -> None:
 
     Example: mcpctl policy conflicts east.policy
     """
-    found = _store(file).conflicts
+    found = read_store(file).conflicts
     for conflict in found:
         if as_json:
             told = {"id": conflict.id, "kind": conflict.kind, "text": conflict.text}
-            _say(json.dumps({**told, "choices": conflict.choices, "tenants": conflict.tenants}))
+            say(json.dumps({**told, "choices": conflict.choices, "tenants": conflict.tenants}))
             continue
-        _say(str(conflict))
+        say(str(conflict))
         for i, edit in enumerate(conflict.edits, 1):
-            _say(f"  {i}: {edit.tenant}/{edit.document}, {edit}")
-        _say(f"  choices: {', '.join(conflict.choices)}; by {' or '.join(conflict.tenants)}")
+            say(f"  {i}: {edit.tenant}/{edit.document}, {edit}")
+        say(f"  choices: {', '.join(conflict.choices)}; by {' or '.join(conflict.tenants)}")
     if not found and not as_json:
-        _say("no conflicts")
+        say("no conflicts")
     raise typer.Exit(ExitCode.NO if found else ExitCode.OK)
 
 
@@ -280,14 +204,14 @@ def resolve(
 
     Example: mcpctl policy resolve east.policy 3f2a91c07d11 keep:1 --as shop
     """
-    store = _store(file)
+    store = read_store(file)
     found = [each for each in store.conflicts if each.id.startswith(conflict)]
     if len(found) != 1:
         problem = "several conflicts begin so" if found else "there is no such open conflict"
         raise InvalidInput(problem, where=f"conflict {conflict}", remedy="See `policy conflicts`")
-    carry_out(store, Author(tenant, _key(key)), found[0], choice, _now(), reason)
-    _write(file, save(store))
-    _say(f"{found[0].id}: {choice}; {len(store.conflicts)} conflicts left")
+    carry_out(store, Author(tenant, read_key(key)), found[0], choice, now(), reason)
+    write_bytes(file, save(store))
+    say(f"{found[0].id}: {choice}; {len(store.conflicts)} conflicts left")
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -301,11 +225,11 @@ def lint(
 
     Example: mcpctl policy lint shop.yaml bank.toml
     """
-    remarks = look_over([document for file in files for document in _documents(file)])
+    remarks = look_over([document for file in files for document in read_documents(file)])
     for remark in remarks:
-        _say(str(remark))
+        say(str(remark))
     if not remarks:
-        _say("nothing to remark")
+        say("nothing to remark")
     raise typer.Exit(ExitCode.NO if remarks else ExitCode.OK)
 
 
@@ -336,13 +260,13 @@ def explain_(
     context = dict(_pair(text, "--fact") for text in facts or [])
     who, action, resource = words
     asked = Request(who, action, resource, context, frozenset(groups or []))
-    told = explain(_opened(files).view, asked)
+    told = explain(opened(files).view, asked)
     if as_json:
-        _say(json.dumps({"allowed": told.decision.allowed, "reason": told.decision.reason.name,
+        say(json.dumps({"allowed": told.decision.allowed, "reason": told.decision.reason.name,
                          "determining": [s.id for s in told.determining],
                          "text": told.lines()}))  # fmt: skip
     else:
-        _say(str(told))
+        say(str(told))
     raise typer.Exit(ExitCode.OK if told.decision.allowed else ExitCode.NO)
 
 
@@ -359,9 +283,9 @@ def diff(
     """
     lines = _differences(_listed(before), _listed(after))
     for line in lines:
-        _say(line)
+        say(line)
     if not lines:
-        _say("no difference")
+        say("no difference")
     raise typer.Exit(ExitCode.NO if lines else ExitCode.OK)
 
 
@@ -371,8 +295,8 @@ _Listed = dict[tuple[str, str], tuple[str, bool | None]]
 def _listed(path: Path) -> _Listed:
     """Everything a policy says: what, in words, and whether adding it tightens (None: neither)."""
     listed: _Listed = {}
-    saved = is_saved(_bytes(path))
-    for document in documents_of(_store(path)) if saved else _documents(path):
+    saved = is_saved(read_bytes(path))
+    for document in documents_of(read_store(path)) if saved else read_documents(path):
         place = f"{document.tenant}/{document.name}"
         for named in document.statements:
             statement = named.statement
@@ -401,12 +325,10 @@ def show(file: _FileArgument) -> None:
 
     Example: mcpctl policy show east.policy
     """
-    store = _store(file)
+    store = read_store(file)
     for placed in store.view.placed:
         why = f"  ({placed.why})" if placed.why else ""
-        _say(
-            f"{placed.standing:<9} {placed.edit.tenant}/{placed.edit.document}  {placed.edit}{why}"
-        )
+        say(f"{placed.standing:<9} {placed.edit.tenant}/{placed.edit.document}  {placed.edit}{why}")
 
 
 # --- elsewhere ----------------------------------------------------------------------------------
@@ -432,7 +354,7 @@ def export(
 
     Example: mcpctl policy export shop.yaml --to kubernetes-network
     """
-    store = _opened(files)
+    store = opened(files)
     if to in (Dialect.YAML, Dialect.TOML, Dialect.JSON):
         data = [write_document(document) for document in documents_of(store)]
         typer.echo(dump_all(data, to.value), nl=False)
@@ -489,7 +411,7 @@ def import_(
 
     Example: mcpctl policy import netpol.yaml --from kubernetes-network --tenant shop
     """
-    imported = _imported(_plain(file), source, tenant, principal)
+    imported = _imported(read_plain(file), source, tenant, principal)
     document = Document(tenant, file.stem, tuple(Named(s) for s in imported.statements))
     typer.echo(dump(write_document(document), to.value), nl=False)
     for remark in imported.remarks:

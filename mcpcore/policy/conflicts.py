@@ -18,7 +18,7 @@ from itertools import combinations
 from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, describe
 from mcpcore.policy.model import AccessRule, Effect
 from mcpcore.policy.roles import reach
-from mcpcore.policy.view import Mode, Standing, View
+from mcpcore.policy.view import IN_FORCE, Mode, Standing, View
 
 
 class Kind(StrEnum):
@@ -107,7 +107,9 @@ def _make(kind: Kind, edits: tuple[Edit, ...], text: str, choices: tuple[str, ..
 
 
 def _loosenings(view: View) -> Iterator[Conflict]:
-    standing = [e for e in view.ordered if not (isinstance(e.body, Add) and view.is_gone(e))]
+    # An addition that is not in force gives nothing, so it cannot give together with another one.
+    idle = {p.edit.dot for p in view.placed if p.standing not in IN_FORCE}
+    standing = [e for e in view.ordered if not (isinstance(e.body, Add) and e.dot in idle)]
     by_replica: dict[str, list[Edit]] = defaultdict(list)
     for edit in standing:
         by_replica[edit.dot[0]].append(edit)
@@ -126,8 +128,6 @@ def _loosenings(view: View) -> Iterator[Conflict]:
 def _meet(view: View, a: Edit, b: Edit) -> bool:
     """Whether two edits that give may together allow one request. Says yes when in doubt."""
     if isinstance(a.body, Add | Drop) and isinstance(b.body, Add | Drop):
-        if isinstance(a.body, Drop) and isinstance(b.body, Drop):
-            return a.body.statement.overlaps(b.body.statement)
         return a.body.statement.overlaps(b.body.statement)
     if isinstance(a.body, Enrol) and isinstance(b.body, Enrol):
         upward = _upward(view)
