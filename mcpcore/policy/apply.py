@@ -11,7 +11,7 @@ from mcpcore.crdt import Causal
 from mcpcore.policy.documents import Document, Named
 from mcpcore.policy.edits import Add, Edit, Enrol, Note
 from mcpcore.policy.store import Author, PolicyStore
-from mcpcore.policy.view import Placed, Standing
+from mcpcore.policy.view import Standing
 
 
 def apply_document(store: PolicyStore, document: Document, at: Reading, author: Author) -> Causal:
@@ -47,15 +47,15 @@ def apply_document(store: PolicyStore, document: Document, at: Reading, author: 
 
 
 def _present(store: PolicyStore, tenant: str, name: str) -> list[Edit]:
+    """The additions of a document that nobody dropped; a drop that waits for the log counts."""
+    view = store.view
     return [
         p.edit
-        for p in store.view.placed
-        if p.edit.tenant == tenant and p.edit.document == name and _stands(p)
+        for p in view.placed
+        if (p.edit.tenant, p.edit.document) == (tenant, name)
+        and p.standing not in (Standing.DROPPED, Standing.UNPROVED)
+        and not (isinstance(p.edit.body, Add) and view.is_leaving(p.edit))
     ]
-
-
-def _stands(placed: Placed) -> bool:
-    return placed.standing not in (Standing.DROPPED, Standing.UNPROVED)
 
 
 def _values(store: PolicyStore, document: Document, name: str) -> list[str]:

@@ -66,7 +66,7 @@ def read_document(data: object, where: str = "document") -> Document:
     ):
         raise InvalidInput("keys and values are text", where=f"{where}, settings")
     statements = [
-        _statement(item, tenant, f"{where}, statement {i}")
+        _placed_statement(item, tenant, f"{where}, statement {i}")
         for i, item in enumerate(_list(table, "statements", where), 1)
     ]
     names = [named.name for named in statements if named.name]
@@ -91,18 +91,23 @@ def _edge(item: object, where: str) -> Edge:
         raise InvalidInput(error.what, where=where, remedy=error.remedy) from error
 
 
+def _placed_statement(item: object, author: str, where: str) -> Named:
+    """A statement; what is wrong inside is told with its place."""
+    try:
+        return _statement(item, author, where)
+    except InvalidInput as error:
+        if error.where.startswith(where):
+            raise
+        inner = f"{where}, {error.where}" if error.where else where
+        raise InvalidInput(error.what, where=inner, remedy=error.remedy) from error
+
+
 def _statement(item: object, author: str, where: str) -> Named:
     plane = item.get("plane", "rbac") if isinstance(item, Mapping) else "rbac"
     words = _NETWORK_WORDS if plane == Plane.NETWORK else _ACCESS_WORDS
     table = _table(item, words, where)
     rule = _network(table, where) if plane == Plane.NETWORK else _access(table, where)
-    try:
-        statement = make_statement(
-            str(plane), _text(table, "effect", where), author, rule.to_wire()
-        )
-    except InvalidInput as error:
-        inner = f"{where}, {error.where}" if error.where else where
-        raise InvalidInput(error.what, where=inner, remedy=error.remedy) from error
+    statement = make_statement(str(plane), _text(table, "effect", where), author, rule.to_wire())
     return Named(statement, _text(table, "name", where, ""))
 
 
@@ -186,7 +191,7 @@ def _network(table: Mapping[str, Any], where: str) -> NetworkRule:
         raise InvalidInput("a list of peers, or everybody", where=f"{where}, peers")
     direction = _text(table, "direction", where)
     subject = _selector(table.get("pods", {}), f"{where}, pods")
-    rule = [
+    rule: list[object] = [
         direction,
         check_pattern(table.get("namespace"), f"{where}, namespace"),
         subject.to_wire(),
@@ -194,10 +199,7 @@ def _network(table: Mapping[str, Any], where: str) -> NetworkRule:
         [_ports(each, f"{where}, ports").to_wire() for each in _list(table, "ports", where)],
         everybody,
     ]
-    try:
-        return NetworkRule.from_wire(rule)
-    except InvalidInput as error:
-        raise InvalidInput(error.what, where=where, remedy=error.remedy) from error
+    return NetworkRule.from_wire(rule)
 
 
 def _peer(item: object, where: str) -> Peer:

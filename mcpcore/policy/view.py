@@ -175,6 +175,12 @@ class View:
             for drop in drops
         )
 
+    def is_leaving(self, edit: Edit) -> bool:
+        """Whether somebody who saw an addition dropped it, in force already or not."""
+        assert isinstance(edit.body, Add)
+        drops = self._drops.get(edit.body.statement.id, ())
+        return any(isinstance(d.body, Drop) and edit.dot in d.body.targets for d in drops)
+
     def _expelled_for_permits(self, edit: Edit, body: Enrol) -> bool:
         expels = self._expels.get((body.member, body.role), ())
         return any(
