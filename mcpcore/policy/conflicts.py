@@ -116,7 +116,7 @@ def _loosenings(view: View) -> Iterator[Conflict]:
     for one, other in combinations(sorted(by_replica), 2):
         for a in by_replica[one]:
             for b in by_replica[other]:
-                if a.concurrent(b) and _meet(view, a, b):
+                if view.concurrent(a, b) and _meet(view, a, b):
                     text = (
                         f"{a.cloud} {describe(a.body)}, while {b.cloud} {describe(b.body)}; "
                         "both count, and together they may allow what neither did"
@@ -166,7 +166,7 @@ def _races(view: View) -> Iterator[Conflict]:
             places[edit.tenant, edit.document, edit.body.name].append(edit)
     for (tenant, document, name), edits in sorted(places.items()):
         for a, b in combinations(edits, 2):
-            if a.concurrent(b) and _statement_id(a) != _statement_id(b):
+            if view.concurrent(a, b) and _statement_id(a) != _statement_id(b):
                 text = (
                     f"{tenant}/{document} has two statements called {name}: {a.cloud} "
                     f"{describe(a.body)}; {b.cloud} {describe(b.body)}. Both stand"
@@ -175,7 +175,7 @@ def _races(view: View) -> Iterator[Conflict]:
     for edit in view.sound:
         if isinstance(edit.body, Drop):
             for added in adds.get(edit.body.statement.id, ()):
-                if added.concurrent(edit):
+                if view.concurrent(added, edit):
                     yield _against(view, added, edit)
 
 

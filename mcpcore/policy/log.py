@@ -127,9 +127,9 @@ class Prefix:
         """Every edit that was ordered, in that order."""
         return self._told.edits
 
-    def ordered(self, edit: Edit) -> bool:
-        """Whether this very edit was ordered."""
-        return edit.encode() in self._told.encoded
+    def place(self, edit: Edit) -> int | None:
+        """The epoch at which this very edit was ordered; None if it was not."""
+        return self._told.encoded.get(edit.encode())
 
 
 class _Told:
@@ -139,7 +139,7 @@ class _Told:
         self.owners: dict[str, Owner | None] = {}
         self.keys: dict[str, set[bytes]] = {}
         self.edits: list[Edit] = []
-        self.encoded: set[bytes] = set()
+        self.encoded: dict[bytes, int] = {}
         self.history: list[tuple[str, str]] = []
 
     def take(self, entry: Ordered) -> None:
@@ -155,7 +155,7 @@ class _Told:
                     keys.discard(key)
             case ["loosen", bytes(data)]:
                 self.edits.append(decode(data))
-                self.encoded.add(data)
+                self.encoded.setdefault(data, entry.epoch)
 
 
 def _read(command: bytes) -> list[object]:

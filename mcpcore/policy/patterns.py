@@ -23,6 +23,7 @@ Matcher: TypeAlias = Callable[[str], bool]
 
 PATTERN_LENGTH_MAX: Final = 2048
 _SPECIAL: Final = re.compile(r"([\\*?$])")
+_BARRED: Final = re.compile("[\x00-\x1f\ud800-\udfff]")
 _TOKEN: Final = re.compile(r"\\(.)|(\*+)|(\?)|\$\{([^{}]+)\}|([^\\*?$]+|\$|\\)", re.DOTALL)
 
 
@@ -289,6 +290,6 @@ def check_pattern(pattern: object, where: str) -> str:
         )
     if len(pattern) > PATTERN_LENGTH_MAX:
         raise InvalidInput(f"a pattern of {len(pattern)} characters is too long", where=where)
-    if any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in pattern):
+    if _BARRED.search(pattern):
         raise InvalidInput(f"{pattern!r} holds a character that no name has", where=where)
     return pattern

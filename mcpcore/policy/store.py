@@ -151,7 +151,7 @@ class PolicyStore:
             body=body,
         )
         data = (edit if author.key is None else author.key.sign(edit)).encode()
-        decode(data)
+        self._decoded[data] = decode(data)
         return AWSet(self.state).add(self.replica, data)
 
     # --- merging --------------------------------------------------------------------------------

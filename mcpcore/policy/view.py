@@ -162,6 +162,16 @@ class View:
             return Placed(edit, Standing.CUT, f"{body.role} is a member of {body.member} already")
         return Placed(edit, Standing.LIVE)
 
+    def concurrent(self, a: Edit, b: Edit) -> bool:
+        """Whether neither author knew of the other's edit, by the set or by the log."""
+        if not a.concurrent(b):
+            return False
+        place_a, place_b = self.prefix.place(a), self.prefix.place(b)
+        return not (
+            (place_a is not None and place_a <= b.epoch)
+            or (place_b is not None and place_b <= a.epoch)
+        )
+
     def is_gone(self, edit: Edit) -> bool:
         """Whether an addition of a statement was dropped, as far as drops count."""
         assert isinstance(edit.body, Add)
@@ -183,19 +193,20 @@ class View:
 
     def _expelled_for_permits(self, edit: Edit, body: Enrol) -> bool:
         expels = self._expels.get((body.member, body.role), ())
-        return any(
-            not edit.saw(expel) and self._speaks(expel, namespace_of(body.role))[0]
-            for expel in expels
-        )
+        return any(not edit.saw(expel) and self._may_expel(expel, edit, body) for expel in expels)
 
     def _expelled_for_forbids(self, edit: Edit, body: Enrol) -> bool:
         return any(
             isinstance(expel.body, Expel)
             and edit.dot in expel.body.targets
             and expel.encode() in self._ordered_bytes
-            and self._speaks(expel, namespace_of(body.role))[0]
+            and self._may_expel(expel, edit, body)
             for expel in self._expels.get((body.member, body.role), ())
         )
+
+    def _may_expel(self, expel: Edit, edit: Edit, body: Enrol) -> bool:
+        """Whoever made an edge may take it back, and so may the role's owner."""
+        return expel.tenant == edit.tenant or self._speaks(expel, namespace_of(body.role))[0]
 
     @cached_property
     def cut(self) -> frozenset[Dot]:
