@@ -151,6 +151,7 @@ class Raft:
             transfer.give_up_when_late(state)
             replication.resend_lost(state)
             if now_ns >= state.heartbeat_due_ns:
+                state.heartbeat_due_ns = now_ns + state.settings.heartbeat_ns
                 commitment.beat(state)
         else:
             if now_ns >= state.election_deadline_ns:
