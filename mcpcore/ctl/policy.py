@@ -17,6 +17,7 @@ import typer
 from mcpcore.crdt import replica_id
 from mcpcore.ctl.exits import ExitCode
 from mcpcore.ctl.policy_files import (
+    count,
     now,
     opened,
     read_bytes,
@@ -108,7 +109,7 @@ def init(
             raise InvalidInput(f"{key!r} is no key: {error}", where="--trust") from error
     order_commands(store, commands)
     write_bytes(file, save(store))
-    say(f"{file}: {name}, {store.mode}, {store.prefix.epoch} log entries")
+    say(f"{file}: {name}, {store.mode}, {count(store.prefix.epoch, 'event')} in the log")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -130,7 +131,7 @@ def apply(file: _FileArgument, document: Path, key: _KeyOption = None) -> None:
         apply_document(store, each, now(), Author(each.tenant, read_key(key)))
     write_bytes(file, save(store))
     made = len(store.state.entries) - before
-    say(f"{file}: {made} edits, {len(store.view.pending)} pending")
+    say(f"{file}: {count(made, 'edit')}, {len(store.view.pending)} pending")
 
 
 @app.command()
@@ -146,7 +147,7 @@ def order(file: _FileArgument) -> None:
     commands = store.to_order()
     order_commands(store, commands)
     write_bytes(file, save(store))
-    say(f"{file}: {len(commands)} ordered, {store.prefix.epoch} log entries")
+    say(f"{file}: {len(commands)} ordered, {count(store.prefix.epoch, 'event')} in the log")
 
 
 @app.command()
@@ -163,8 +164,8 @@ def merge(
         store.join(read_store(other))
     write_bytes(file, save(store))
     left = store.conflicts
-    say(f"{file}: {len(store.state.entries)} edits, {len(store.view.pending)} pending, "
-         f"{len(left)} conflicts")  # fmt: skip
+    say(f"{file}: {count(len(store.state.entries), 'edit')}, {len(store.view.pending)} pending, "
+         f"{count(len(left), 'conflict')}")  # fmt: skip
     for conflict in left:
         say(f"  {conflict}")
     raise typer.Exit(ExitCode.NO if left else ExitCode.OK)
@@ -211,7 +212,7 @@ def resolve(
         raise InvalidInput(problem, where=f"conflict {conflict}", remedy="See `policy conflicts`")
     carry_out(store, Author(tenant, read_key(key)), found[0], choice, now(), reason)
     write_bytes(file, save(store))
-    say(f"{found[0].id}: {choice}; {len(store.conflicts)} conflicts left")
+    say(f"{found[0].id}: {choice}; {count(len(store.conflicts), 'conflict')} left")
 
 
 # --- looking ------------------------------------------------------------------------------------

@@ -108,6 +108,11 @@ def opened(paths: list[Path]) -> PolicyStore:
     return store
 
 
+def count(number: int, what: str) -> str:
+    """A number of things."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def say(line: str) -> None:
     """Print a line."""
     typer.echo(line)
