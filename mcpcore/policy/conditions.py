@@ -12,7 +12,7 @@ the AWS IAM user guide, "IAM JSON policy elements: Condition operators".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -125,10 +125,6 @@ class Clause:
         told = disjunction(results)
         return told if told is None or not self.negated else not told
 
-    def clauses(self) -> Iterator[Clause]:
-        """This one."""
-        yield self
-
     def __str__(self) -> str:
         wanted = " or ".join(str(value) for value in self.values)
         many = "" if self.quantifier is Quantifier.ONE else f"{self.quantifier.value} of "
@@ -150,11 +146,6 @@ class All:
         """False if one part is, else unknown if one part is."""
         return conjunction([part.truth(facts) for part in self.parts])
 
-    def clauses(self) -> Iterator[Clause]:
-        """All clauses inside."""
-        for part in self.parts:
-            yield from part.clauses()
-
     def __str__(self) -> str:
         return " and ".join(_braced(part) for part in self.parts) or "always"
 
@@ -168,11 +159,6 @@ class AnyOf:
     def truth(self, facts: Facts) -> Truth:
         """True if one part is, else unknown if one part is."""
         return disjunction([part.truth(facts) for part in self.parts])
-
-    def clauses(self) -> Iterator[Clause]:
-        """All clauses inside."""
-        for part in self.parts:
-            yield from part.clauses()
 
     def __str__(self) -> str:
         return " or ".join(_braced(part) for part in self.parts) or "never"
@@ -189,10 +175,6 @@ class Not:
         told = self.part.truth(facts)
         return None if told is None else not told
 
-    def clauses(self) -> Iterator[Clause]:
-        """All clauses inside."""
-        return self.part.clauses()
-
     def __str__(self) -> str:
         return f"not {_braced(self.part)}"
 
@@ -208,10 +190,6 @@ class Cel:
         from mcpcore.policy.cel import compile_cel
 
         return compile_cel(self.expression).truth(facts)
-
-    def clauses(self) -> Iterator[Clause]:
-        """None that could be looked at one by one."""
-        return iter(())
 
     def __str__(self) -> str:
         return self.expression

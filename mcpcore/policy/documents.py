@@ -7,7 +7,7 @@ syntax, which is :mod:`mcpcore.policy.notation`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -363,8 +363,3 @@ def _plain_ports(ports: Ports) -> dict[str, Any]:
     if ports.end is not None:
         data["end"] = ports.end
     return data
-
-
-def statements_of(documents: Iterable[Document]) -> list[Statement]:
-    """All statements of some documents."""
-    return [named.statement for document in documents for named in document.statements]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from mcpcore.policy.index import Compiled, Index
-from mcpcore.policy.model import Decision, Effect, Plane, Reason, Request, Statement
+from mcpcore.policy.model import Decision, Effect, Reason, Request, Statement
 from mcpcore.policy.network import Connection, Direction, Endpoint, NetworkRule
 from mcpcore.policy.patterns import namespace_of
 from mcpcore.policy.roles import Roles
@@ -267,11 +267,6 @@ class _About(NamedTuple):
     statement: Statement
     rule: NetworkRule
     epoch: int
-
-
-def plane_of(request: Request | Connection) -> Plane:
-    """Which plane a question belongs to."""
-    return Plane.ACCESS if isinstance(request, Request) else Plane.NETWORK
 
 
 def judge(engine: Engine, request: Request | Connection) -> Decision:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mcpcore.policy.conditions import first_not_true
-from mcpcore.policy.edits import Add, Edit, Enrol
+from mcpcore.policy.edits import Add, Edit
 from mcpcore.policy.engine import Engine, judge
 from mcpcore.policy.model import AccessRule, Decision, Effect, Reason, Request, Statement
 from mcpcore.policy.network import Connection, Direction, NetworkRule
@@ -238,8 +238,6 @@ def _inert(view: View, question: Request | Connection) -> Iterator[tuple[Stateme
         if best is not None and best.standing is placed.standing and _about(statement, question):
             told.add(statement.id)
             yield statement, f"{placed.standing}, {placed.why}"
-    if isinstance(question, Request):
-        return
 
 
 def _about(statement: Statement, question: Request | Connection) -> bool:
@@ -264,9 +262,7 @@ def _origins(view: View, determining: tuple[str, ...]) -> Iterator[Origin]:
     edits: list[Edit] = []
     for edit in view.sound:
         body = edit.body
-        if isinstance(body, Enrol) or not isinstance(body, Add) or body.statement.id not in wanted:
-            continue
-        if view.is_gone(edit):
+        if not isinstance(body, Add) or body.statement.id not in wanted or view.is_gone(edit):
             continue
         order = tuple((earlier.cloud, _order(earlier, edit)) for earlier in edits)
         edits.append(edit)

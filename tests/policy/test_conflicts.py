@@ -142,6 +142,22 @@ def test_a_cut_edge_does_not_come_back_when_another_edge_goes():
     assert "a/x" in clouds.sync().view.roles.for_permits("a/y")
 
 
+def test_a_role_given_counts_for_forbids_at_once_and_a_role_taken_until_that_is_ordered():
+    """In doubt an edge protects: it is there for forbids as soon, and as long, as it may be."""
+    clouds = Clouds()
+    clouds.east.add(A, access(Effect.PERMIT, "a", "a/ann", "read", "a/x"), at(1))
+    clouds.east.add(A, access(Effect.FORBID, "a", "a/guest", "*", "*"), at(1))
+    store = clouds.sync()
+    request = Request("a/ann", "read", "a/x")
+    assert store.decide(request)
+    store.enrol(A, "a/ann", "a/guest", at(2))
+    assert not store.decide(request), "pending, and it counts for the forbid"
+    clouds.sync()
+    store.expel(A, "a/ann", "a/guest", at(3))
+    assert not store.decide(request), "going, and it still counts"
+    assert clouds.sync().decide(request)
+
+
 def test_a_statement_about_anothers_namespace_is_inert_and_listed():
     clouds = Clouds()
     clouds.east.add(B, access(Effect.FORBID, "b", "*", "*", "a/*"), at(1))
