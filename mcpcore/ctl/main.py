@@ -63,6 +63,7 @@ RootGroup.families = {
     "lease": Family(
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
+    "group": Family("mcpcore.ctl.groups", "Make, list and retire groups while the cluster runs."),
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),

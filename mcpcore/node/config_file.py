@@ -46,8 +46,10 @@ class NodeFile:
     machines: Mapping[str, str]
 
     def machine(self, group: str) -> StateMachine:
-        """A new state machine for a group: what ``Node`` takes as its second argument."""
-        return MACHINES[self.machines[group]]()
+        """A new state machine for a group: what ``Node`` takes as its second argument. A group
+        that is made at run time is a key-value store.
+        """
+        return MACHINES[self.machines.get(group, "kv")]()
 
 
 def load_node_config(path: str | Path) -> NodeFile:

@@ -40,6 +40,12 @@ class Op(IntEnum):
     """(request): events follow until CANCEL or the end of the connection."""
     CANCEL = 6
     """(id of the watch): answered with None."""
+    CREATE_GROUP = 20
+    """(voters, settings by name): administrators only; None once it is durable on this node."""
+    RETIRE_GROUP = 21
+    """(): administrators only; None once the group's log is dropped on this node."""
+    GROUPS = 22
+    """(): the groups of this node in brief, as a map."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -49,6 +55,9 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),
+    Op.CREATE_GROUP: (tuple, dict),
+    Op.RETIRE_GROUP: (),
+    Op.GROUPS: (),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from mcpcore.errors import (
@@ -20,7 +20,10 @@ from mcpcore.errors import (
     NotPermitted,
     OutcomeUnknown,
     QueueFull,
+    StorageFailed,
 )
+from mcpcore.node.catalog import settings_from
+from mcpcore.node.config import GroupConfig
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
@@ -114,9 +117,17 @@ class _Served:
             self._count(group)
             reading = self._node.group(group).read(question, Consistency.parse(consistency))
             self._answer_later(number, reading)
+        elif op is Op.GROUPS:
+            self._reply(number, self._node.groups_in_brief())
+        elif op is Op.CREATE_GROUP:
+            self._only_administrators("group create")
+            made = GroupConfig(_names(arguments[0]), settings_from(arguments[1]))
+            self._await_later(number, group, self._node.create_group(group, made))
+        elif op is Op.RETIRE_GROUP:
+            self._only_administrators("group retire")
+            self._await_later(number, group, self._node.retire_group(group))
         elif op is Op.TRANSFER:
-            if self._connection.role is not Role.ADMIN:
-                raise NotPermitted("transfer-leader", self._connection.name)
+            self._only_administrators("transfer-leader")
             self._node.group(group).transfer_leadership(arguments[0])
             self._reply(number, None)
         elif op is Op.WATCH:
@@ -126,6 +137,21 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+
+    def _only_administrators(self, may: str) -> None:
+        if self._connection.role is not Role.ADMIN:
+            raise NotPermitted(may, self._connection.name)
+
+    def _await_later(self, number: int, group: str, work: Coroutine[Any, Any, object]) -> None:
+        """Answer None when something is done that takes its course whoever waits for it."""
+
+        async def done() -> None:
+            try:
+                await work
+            except OSError as error:
+                raise StorageFailed(f"group {group}: the disk did not take it: {error}") from error
+
+        self._answer_later(number, asyncio.get_running_loop().create_task(done()))
 
     def _count(self, group: str) -> None:
         if len(self._under_way) >= MAX_REQUESTS_PER_CLIENT:
@@ -176,6 +202,13 @@ class _Served:
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
         self._connection.send(encode_error(number, error))
+
+
+def _names(given: tuple[object, ...]) -> tuple[str, ...]:
+    names = tuple(name for name in given if type(name) is str)
+    if len(names) < len(given):
+        raise InvalidInput("voters must be names of nodes")
+    return names
 
 
 class _Pump:

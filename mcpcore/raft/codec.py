@@ -15,6 +15,7 @@ from mcpcore.errors import InvalidInput
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -22,6 +23,7 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Rest,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -42,6 +44,8 @@ _CLASSES: dict[int, type[Message]] = {
     9: TimeoutNow,
     10: ReadIndex,
     11: ReadIndexReply,
+    20: Rest,
+    21: Awake,
 }
 _TAGS = {kind: tag for tag, kind in _CLASSES.items()}
 _BLOCK_AT = 1 + Append._fields.index("block")

@@ -135,6 +135,23 @@ class ReadIndexReply(NamedTuple):
     read_index: int
 
 
+class Rest(NamedTuple):
+    """All is said: sleep until something concerns us, if your log too ends at ``index``.
+
+    The group then relies on the beats between the nodes (``mcpcore.raft.quiescence``).
+    """
+
+    term: int
+    session: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class Awake(NamedTuple):
+    """I am awake in ``term``: wake up too."""
+
+    term: int
+
+
 Message = (
     PreVote
     | PreVoteReply
@@ -147,5 +164,7 @@ Message = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | Rest
+    | Awake
 )
 """Anything that one member may say to another."""

@@ -14,23 +14,57 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.raft.membership_mutants import MEMBERSHIP
+from tests.raft.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 WALK_SEEDS = 20
 
 
-class Mutant(NamedTuple):
-    """``old`` becomes ``new`` in ``mcpcore/raft/<module>.py``; ``tests`` should turn red."""
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: str
-
-
 MUTANTS = [
+    Mutant(
+        "a lease counts from waking up",
+        "reads",
+        "left_ns = quorum_contact_ns(state) +",
+        "left_ns = max(quorum_contact_ns(state), state.office_since_ns) +",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower sleeps without its leader's log",
+        "quiescence",
+        "ask.index == last == state.matched_index == state.commit == state.handed",
+        "state.commit == state.handed == last",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower that wakes up has promised nothing",
+        "quiescence",
+        "    state.promise_until_ns = max(state.promise_until_ns, heard_ns + timeout)\n",
+        "",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader that wakes up holds office from now",
+        "quiescence",
+        "state.office_since_ns = heard_ns",
+        "state.office_since_ns = state.now_ns",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader of an older term is left to sleep",
+        "core",
+        "                state.reply(sender, Awake(state.term))  # it leads",
+        "                pass  # it leads",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader sleeps while a member lags",
+        "quiescence",
+        "progress is None or progress.match < last or progress.probing or progress.inflight",
+        "progress is None",
+        "quiescence",
+    ),
     Mutant(
         "a vote leaves before it is durable",
         "election",
@@ -140,6 +174,7 @@ MUTANTS = [
         "        pass\n",
         "quorum",
     ),
+    *MEMBERSHIP,
     Mutant(
         "check-quorum is removed",
         "commitment",
