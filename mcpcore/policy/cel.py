@@ -397,9 +397,7 @@ _METHODS: Final[dict[str, Callable[..., Any]]] = {
 _FUNCTIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "timestamp": _timestamp,
     "duration": _duration,
-    "date": _timestamp,
     "size": len,
-    "string": str,
     "int": int,
     "double": float,
 }

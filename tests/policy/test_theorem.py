@@ -125,3 +125,12 @@ def test_tightening_needs_nobody(mode):
     west.add(Author("a"), access(Effect.FORBID, "a", "*", "read", "a/*"), at(3))
     assert allowed(west) <= before
     assert not log.prefix.loosenings
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_no_long_history_breaks_the_promise():
+    """More clouds, longer walks, many seeds."""
+    for seed in range(400):
+        for _, before, after in joins(World(Mode.GUARDED, 10_000 + seed, clouds=4), 90):
+            assert after <= before, seed
