@@ -177,28 +177,26 @@ class View:
         assert isinstance(edit.body, Add)
         drops = self._drops.get(edit.body.statement.id, ())
         if edit.body.loosens:
-            return any(not edit.saw(drop) for drop in drops)
-        return any(
-            isinstance(drop.body, Drop)
-            and edit.dot in drop.body.targets
-            and drop.encode() in self._ordered_bytes
-            for drop in drops
-        )
+            # By target as well: an author that claims to have seen the future is dropped, too.
+            return any(not edit.saw(drop) or _aims_at(drop, edit) for drop in drops)
+        return any(_aims_at(d, edit) and d.encode() in self._ordered_bytes for d in drops)
 
     def is_leaving(self, edit: Edit) -> bool:
         """Whether somebody who saw an addition dropped it, in force already or not."""
         assert isinstance(edit.body, Add)
         drops = self._drops.get(edit.body.statement.id, ())
-        return any(isinstance(d.body, Drop) and edit.dot in d.body.targets for d in drops)
+        return any(_aims_at(drop, edit) for drop in drops)
 
     def _expelled_for_permits(self, edit: Edit, body: Enrol) -> bool:
         expels = self._expels.get((body.member, body.role), ())
-        return any(not edit.saw(expel) and self._may_expel(expel, edit, body) for expel in expels)
+        return any(
+            (not edit.saw(expel) or _aims_at(expel, edit)) and self._may_expel(expel, edit, body)
+            for expel in expels
+        )
 
     def _expelled_for_forbids(self, edit: Edit, body: Enrol) -> bool:
         return any(
-            isinstance(expel.body, Expel)
-            and edit.dot in expel.body.targets
+            _aims_at(expel, edit)
             and expel.encode() in self._ordered_bytes
             and self._may_expel(expel, edit, body)
             for expel in self._expels.get((body.member, body.role), ())
@@ -368,6 +366,11 @@ class View:
     def documents(self) -> list[tuple[str, str]]:
         """Every (tenant, document) that has something."""
         return sorted({(edit.tenant, edit.document) for edit in self.edits})
+
+
+def _aims_at(removal: Edit, edit: Edit) -> bool:
+    """Whether a removal names this very addition."""
+    return isinstance(removal.body, Drop | Expel) and edit.dot in removal.body.targets
 
 
 def _subjects(rule: NetworkRule) -> tuple[str, ...]:

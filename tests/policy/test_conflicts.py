@@ -5,9 +5,12 @@ from __future__ import annotations
 import msgpack
 import pytest
 
+from mcpcore.crdt import AWSet
 from mcpcore.errors import InvalidInput
 from mcpcore.policy import (
+    Add,
     Author,
+    Edit,
     Effect,
     Kind,
     Mode,
@@ -227,6 +230,18 @@ def test_edits_in_anothers_name_are_refused_here_and_do_not_count_when_they_come
         clouds.east.add(B, READ, at(1))
     with pytest.raises(InvalidInput, match="no such statement here"):
         clouds.east.drop(A, READ, at(1))
+
+
+def test_whoever_claims_to_have_seen_the_future_can_be_dropped_all_the_same():
+    """What an edit has seen is its author's own word; it must not make a permit immortal."""
+    clouds = Clouds()
+    liar = Edit(("evil/1", 1), "a", "main", 2, at(1), (("east/1", 10**9),), Add(READ))
+    AWSet(clouds.west.state).add("evil/1", liar.encode())
+    store = clouds.sync()
+    request = Request("a/ann", "read", "a/x")
+    assert store.decide(request)
+    store.drop(A, READ, at(2))
+    assert not store.decide(request)
 
 
 # --- provenance ---------------------------------------------------------------------------------
