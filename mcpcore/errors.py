@@ -64,6 +64,23 @@ class NotLeader(Rejected):
         super().__init__(f"group {group}: not the leader here, {where}")
 
 
+class GroupInDoubt(Rejected):
+    """So many members lost part of their logs that nobody may lead without inventing the rest.
+
+    Nothing was appended or read. Members whose disks are sound, if there are more, must come back;
+    otherwise an operator must decide what is kept.
+
+    Args:
+        group: the group.
+        why: what is missing, who was asked, and what to do.
+    """
+
+    def __init__(self, group: str, why: str) -> None:
+        self.group = group
+        self.why = why
+        super().__init__(f"group {group}: {why}")
+
+
 class TransferUnderWay(Rejected):
     """Leadership is being handed over; the new leader will accept the proposal in a moment."""
 
@@ -364,8 +381,43 @@ class StorageCorrupt(CoordinationError):
         self.offset = offset
         super().__init__(
             f"{path}, byte {offset}: {what}. Entries that this node acknowledged may be lost, so "
-            "it must not vote with this log: restore the file from a backup, or wipe the "
-            "directory and let the node rejoin as a learner"
+            "it must not vote with this log: restore the file from a backup, or let "
+            "`mcpctl log repair` show what is left"
+        )
+
+
+class RecoveryRefused(Rejected):
+    """A group is not recovered by force, and nothing was changed.
+
+    Args:
+        group: the group.
+        why: what stands against it.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, group: str, why: str, remedy: str) -> None:
+        self.group = group
+        self.why = why
+        self.remedy = remedy
+        super().__init__(f"group {group}: {why}. {remedy}")
+
+
+class SnapshotDamaged(CoordinationError):
+    """A snapshot file is not what was once written: never restore from it.
+
+    Args:
+        what: what is wrong.
+        path: the file.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int = 0) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"{path}, byte {offset}: {what}. The snapshot cannot be used: a running member takes a "
+            "new one or fetches it from the others; a backup must be replaced by another one"
         )
 
 

@@ -74,6 +74,13 @@ RootGroup.families = {
     "experiment": Family(
         "mcpcore.ctl.experiment", "Run a scenario, simulated or on real processes, and report it."
     ),
+    "log": Family("mcpcore.ctl.log", "Look at a stopped node's log, judge it, and repair it."),
+    "recover": Family(
+        "mcpcore.ctl.recover", "Bring a group back whose quorum is lost for good: plan, then apply."
+    ),
+    "backup": Family(
+        "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
+    ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
     "policy": Family(
         "mcpcore.ctl.policy", "Look over, merge, explain and export policies, decide conflicts."

@@ -46,6 +46,8 @@ class NodeConfig:
         disk_bound_ns: how long the disk may owe an answer before this node leads nothing; 0: the
             shortest election timeout of its groups.
         elections_at_once: how many groups of this node may stand for election at a time.
+        scrub_bytes_per_s: how fast finished parts of the log are read again in search of rot; 0
+            for not at all.
     """
 
     cluster: str
@@ -58,6 +60,7 @@ class NodeConfig:
     limits: Limits = field(default_factory=Limits)
     disk_bound_ns: int = 0
     elections_at_once: int = 64
+    scrub_bytes_per_s: int = 1 << 20
 
     def __post_init__(self) -> None:
         for group, config in self.groups.items():

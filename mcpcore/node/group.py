@@ -38,7 +38,7 @@ from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
-from mcpcore.raft import quiescence
+from mcpcore.raft import quiescence, recall
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
@@ -74,7 +74,8 @@ class Group:
     __slots__ = (
         "_clock_health", "_clocks", "_closed", "_deadlines", "_device", "_duties", "_failed",
         "_inbox", "_neighbours", "_offended", "_on_duty_in", "_proposals", "_reads", "_send",
-        "_unstored", "_wake", "applied", "failure", "listeners", "name", "raft", "state",
+        "_unstored", "_wake", "applied", "failure", "listeners", "members_only", "name", "raft",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +116,8 @@ class Group:
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.members_only = False
+        """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
 
@@ -221,6 +224,7 @@ class Group:
             match={peer: progress.match for peer, progress in state.progress.items()},
             problem=repr(self.failure) if self.failure else "",
             asleep=state.quiet,
+            in_doubt=recall.in_words(state),
         )
 
     # --- what the node tells -------------------------------------------------------------------
@@ -231,10 +235,14 @@ class Group:
         Raises:
             ProtocolViolation: no correct member sends this.
         """
-        if not self._closed:
-            if self._inbox.admits(sender, message):
-                self._step(sender, message)
-            self._wake(self)
+        if self._closed or (
+            # Of the group as it was before it was recovered by force.
+            self.members_only and sender not in self.raft.state.configuration.members
+        ):
+            return
+        if self._inbox.admits(sender, message):
+            self._step(sender, message)
+        self._wake(self)
 
     def _step(self, sender: str, message: Message) -> None:
         try:
@@ -335,6 +343,13 @@ class Group:
         self._arm()
         self._neighbours.noted(self)
         return cost + len(ready.committed) + len(ready.messages)
+
+    def stored_entries(self) -> list[Entry] | None:
+        """Everything after the base, as the device was given it; None while it is behind."""
+        state = self.raft.state
+        if self._closed or self._unstored or state.new_blocks or state.doubt is not None:
+            return None
+        return state.log.entries(state.log.base.index + 1, state.unwritten_from - 1)
 
     def close(self, why: str = "this node is stopping") -> None:
         """Stop: nothing more is sent, stored, applied or answered."""

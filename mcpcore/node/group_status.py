@@ -55,3 +55,5 @@ class GroupStatus:
     """Why the group is out of service on this node (its role is then ``failed``); else empty."""
     asleep: bool = False
     """Whether the group has nothing to do and costs nothing (``mcpcore.raft.quiescence``)."""
+    in_doubt: str = ""
+    """What this member lost of its log and waits for, not voting meanwhile; else empty."""

@@ -26,13 +26,17 @@ from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, Unknown
 from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import GroupConfig, NodeConfig
+from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.recovery.apply import members_only
+from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup, check_name
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.core import Raft
+from mcpcore.raft.doubt import FORGOTTEN, Doubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration
@@ -43,6 +47,7 @@ logger = logging.getLogger("mcpcore.node")
 class Surroundings(NamedTuple):
     """What a started node gives its groups."""
 
+    disk: Disk
     device: LogDevice
     catalog: CatalogFile
     timekeeper: Timekeeper
@@ -117,8 +122,10 @@ class Hosting:
         for name, config in wanted.items():
             if name not in recovered:
                 configuration = Configuration.of(config.voters)
-                dropped.append(device.create_group(name, configuration))
-                recovered[name] = _empty(device, name, configuration)
+                # It may have lived here, and promised, and been lost by its very name.
+                doubt = FORGOTTEN if device.report.amnesia else None
+                dropped.append(device.create_group(name, configuration, doubt))
+                recovered[name] = _empty(device, name, configuration, doubt)
         await asyncio.gather(*dropped)  # one sync for all of them
         for name, config in wanted.items():
             self._host(recovered[name], config)
@@ -208,6 +215,7 @@ class Hosting:
             now_ns=self._clocks.monotonic_ns(),
             group=found.name,
             aligned=True,
+            doubt=found.doubt,
         )
         disk = around.pulse.disk
         raft.disk(self._clocks.monotonic_ns(), stalled=disk.stalled, full=disk.full)
@@ -225,6 +233,8 @@ class Hosting:
             clock_health=around.timekeeper.health,
             offended=self._offended,
         )
+        group.members_only = members_only(around.disk, self._config.data, found.name)
+        follow_doubt(group, around.device)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1
@@ -295,6 +305,9 @@ class Hosting:
         return iter(list(self._groups.values()))
 
 
-def _empty(device: LogDevice, name: str, configuration: Configuration) -> RecoveredGroup:
+def _empty(
+    device: LogDevice, name: str, configuration: Configuration, doubt: Doubt | None = None
+) -> RecoveredGroup:
     """A group as it begins: nothing in its log, and the promises of an earlier one of its name."""
-    return RecoveredGroup(name, device.hard_state(name), RaftLog().base, configuration)
+    base = RaftLog().base
+    return RecoveredGroup(name, device.hard_state(name), base, configuration, doubt=doubt)

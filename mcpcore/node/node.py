@@ -21,6 +21,7 @@ from mcpcore import __version__
 from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
 from mcpcore.node import node_words
+from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
@@ -31,10 +32,13 @@ from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.liveness import Beat
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
+from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
-from mcpcore.node.storage.wal import WriteAheadLog
+from mcpcore.node.storage.salvage import Salvage
+from mcpcore.node.storage.salvage_report import in_words
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
@@ -73,6 +77,9 @@ class Node:
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
+        self._salvage: Salvage | None = None
+        self._scrubber: Scrubber | None = None
+        self._scrubbing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
         self._timekeeper: Timekeeper | None = None
         self._scheduler: Scheduler | None = None
@@ -101,7 +108,6 @@ class Node:
         """Recover the log, make the groups that are new, listen, and take part.
 
         Raises:
-            StorageCorrupt: the log is damaged; the message says where and what to do.
             InvalidInput: the configuration cannot be used.
         """
         config = self.config
@@ -109,14 +115,15 @@ class Node:
             self._disk = self._own_disk = FileDisk()
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
-            self._device = await WriteAheadLog.open(
+            device, self._salvage = await open_log(
                 self._disk,
                 config.data,
                 identity=owner,
                 monotonic_ns=self._clocks.monotonic_ns,
                 on_failure=self._fail,
             )
-            report = self._device.report
+            self._device = device
+            report = device.report
             if report.torn is not None:
                 logger.warning(
                     "node %s: cut a torn tail of %d bytes at %s, byte %d",
@@ -147,7 +154,7 @@ class Node:
                 self._disk,
                 config.data,
                 life=life,
-                fresh=not self._device.groups(),
+                fresh=not self._device.groups() and not report.amnesia,
             )
             await self._timekeeper.start()
             self._scheduler = Scheduler(
@@ -166,12 +173,28 @@ class Node:
                 disk_bound_ns=config.disk_bound_ns,
                 elections_at_once=config.elections_at_once,
             )
-            catalog = CatalogFile(self._disk, config.data)
             await self._hosting.recover(
-                Surroundings(self._device, catalog, self._timekeeper, self._scheduler, self._pulse)
+                Surroundings(
+                    self._disk,
+                    self._device,
+                    CatalogFile(self._disk, config.data),
+                    self._timekeeper,
+                    self._scheduler,
+                    self._pulse,
+                )
             )
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
+            if config.scrub_bytes_per_s:
+                self._scrubber = Scrubber(
+                    self._disk,
+                    config.data,
+                    device,
+                    lambda: self._hosting,
+                    bytes_per_s=config.scrub_bytes_per_s,
+                )
+                scrubbing = self._scrubber.run()
+                self._scrubbing = asyncio.get_running_loop().create_task(scrubbing, name="scrub")
         except BaseException:
             await self.stop()
             raise
@@ -191,6 +214,8 @@ class Node:
             self._stopping = True
             self._hosting.close()
             self._service.close()
+            if self._scrubbing is not None:
+                self._scrubbing.cancel()
             if self._scheduler is not None:
                 self._scheduler.close()
             stopping = self._let_go()
@@ -288,6 +313,15 @@ class Node:
             "retired": self._hosting.retired,
         }
 
+    def back_up(self, group: str) -> Backup:
+        """The applied state of a group as it is now, to be read piece by piece.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+            Rejected: the group is out of service here.
+        """
+        return Backup(self.group(group), self.config.cluster, self._clocks.wall_ns())
+
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
         assert self._transport is not None
@@ -306,6 +340,8 @@ class Node:
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
             "log_bytes": self._log_bytes(),
+            "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
+            "log_damage": in_words(self._salvage) if self._salvage is not None else [],
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,

@@ -46,6 +46,9 @@ class Op(IntEnum):
     """(): administrators only; None once the group's log is dropped on this node."""
     GROUPS = 22
     """(): the groups of this node in brief, as a map."""
+    BACKUP = 40
+    """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
+    none at its end. Administrators only; one at a time on a connection."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -58,6 +61,7 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.CREATE_GROUP: (tuple, dict),
     Op.RETIRE_GROUP: (),
     Op.GROUPS: (),
+    Op.BACKUP: (int,),
 }
 
 

@@ -20,8 +20,10 @@ from mcpcore.errors import (
     NotPermitted,
     OutcomeUnknown,
     QueueFull,
+    Rejected,
     StorageFailed,
 )
+from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
 from mcpcore.node.config import GroupConfig
 from mcpcore.node.group import Applied, Consistency
@@ -79,6 +81,7 @@ class _Served:
         self._forget = forget
         self._under_way: set[asyncio.Future[Any]] = set()
         self._watches: dict[int, Watching] = {}
+        self._backup: tuple[int, Backup] | None = None
         connection.on_frame = self.on_frame
         connection.on_close = self.ended
 
@@ -87,6 +90,7 @@ class _Served:
         for watching in self._watches.values():
             watching.cancel()
         self._watches.clear()
+        self._backup = None
         for future in list(self._under_way):
             future.cancel()  # nobody waits for the answer; a proposal takes its course all the same
         self._forget(self)
@@ -137,6 +141,22 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+        elif op is Op.BACKUP:
+            if self._connection.role is not Role.ADMIN:
+                raise NotPermitted("backup", self._connection.name)
+            self._reply(number, self._back_up(number, group, arguments[0]))
+
+    def _back_up(self, number: int, group: str, handle: int) -> object:
+        if not handle:
+            backup = self._node.back_up(group)
+            self._backup = (number, backup)
+            return (number, backup.described())
+        if self._backup is None or self._backup[0] != handle:
+            raise Rejected(f"no backup {handle} is under way on this connection; begin again")
+        piece = self._backup[1].piece()
+        if not piece:
+            self._backup = None
+        return piece
 
     def _only_administrators(self, may: str) -> None:
         if self._connection.role is not Role.ADMIN:

@@ -30,11 +30,13 @@ from mcpcore.raft import (
     identity,
     quiescence,
     reads,
+    recall,
     reconfiguration,
     replication,
     tracking,
     transfer,
 )
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
@@ -48,6 +50,8 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Recall,
+    RecallReply,
     Rest,
     TimeoutNow,
     Vote,
@@ -95,6 +99,7 @@ class Raft:
         incarnation: the identity of this member's disk, drawn when it was new; empty if the driver
             keeps none.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
+        doubt: what the disk lost, if it did; ``log`` is then what stands before it.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -115,6 +120,7 @@ class Raft:
         group: str = "main",
         incarnation: str = "",
         aligned: bool = False,
+        doubt: Doubt | None = None,
     ) -> None:
         self._state = RaftState(
             node,
@@ -126,6 +132,7 @@ class Raft:
             log=log if log is not None else RaftLog(),
             now_ns=now_ns,
             incarnation=incarnation,
+            doubt=doubt,
         )
         self._state.aligned = aligned
 
@@ -154,7 +161,8 @@ class Raft:
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
-        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)
 
     def check(self) -> None:
         """Every promise the state makes about itself."""
@@ -186,6 +194,8 @@ class Raft:
                 silence = f"{state.leader or 'no leader'} has been silent"
                 election.start_pre_vote(state, silence)
             reads.expire_forwarded(state)
+            if state.doubt is not None:
+                recall.ask_when_due(state, state.doubt)
         self._leave(before)
 
     def propose(self, data: bytes, now_ns: int, kind: EntryKind = EntryKind.COMMAND) -> Entry:
@@ -196,6 +206,7 @@ class Raft:
 
         Raises:
             NotLeader: ask the leader named.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             TransferUnderWay: leadership is being handed over.
             ProposalTooLarge: the command exceeds the limit.
             QueueFull: too many uncommitted bytes are waiting.
@@ -204,6 +215,7 @@ class Raft:
         if now_ns > state.now_ns:
             state.now_ns = now_ns
         if state.role is not Role.LEADER:
+            recall.refuse_if_stuck(state)
             raise NotLeader(state.group, state.leader or None)
         if state.transfer_target:
             raise TransferUnderWay(state.group, state.transfer_target)
@@ -230,10 +242,12 @@ class Raft:
 
         Raises:
             NotLeader: no leader is known.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             QueueFull: too many reads are waiting.
         """
         state = self._enter(now_ns)
         quiescence.wake(state, now_ns)
+        recall.refuse_if_stuck(state)
         return reads.ask(state)
 
     def lease_read(self, now_ns: int) -> int:
@@ -403,6 +417,8 @@ class Raft:
             replication.replicate(state)
             commitment.announce_commit(state)
             reads.confirm(state)
+        elif state.doubt is not None:
+            recall.end_if_certain(state, state.doubt)
         write = state.take_write()
         committed: list[Entry] = []
         if state.handed < state.commit:
@@ -441,6 +457,8 @@ class Raft:
 
     def _dispatch(self, sender: str, message: Message) -> None:
         state = self._state
+        if state.doubt is not None and state.doubt.fact.forgotten:
+            return  # It may have promised anything to anybody: every word could break a promise.
         term = message.term
         kind = type(message)
         if term > state.term:
@@ -494,6 +512,10 @@ class Raft:
                 quiescence.on_rest(state, sender, message)
             case Awake():
                 pass  # whoever slept is awake by now
+            case Recall():
+                recall.on_recall(state, sender, message)
+            case RecallReply():
+                recall.on_recall_reply(state, sender, message)
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -506,7 +528,7 @@ class Raft:
 
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
-_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})
 _REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake})
 
 

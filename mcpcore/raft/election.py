@@ -117,6 +117,7 @@ def may_campaign(state: RaftState) -> bool:
         and not state.handed < index <= state.commit
         and not state.disqualified
         and not state.disk_stalled()
+        and state.doubt is None  # it could lead without a committed entry
         and not state.device_full  # where would its vote for itself go?
     )
 
@@ -170,6 +171,7 @@ def on_pre_vote(state: RaftState, sender: str, ask: PreVote) -> None:
     """
     granted = (
         ask.term > state.term
+        and state.doubt is None
         and not promised(state)
         and _may_help(state, sender)
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
@@ -203,6 +205,7 @@ def on_vote(state: RaftState, sender: str, ask: Vote) -> None:
         ask.term == state.term
         and not state.leader
         and state.voted_for in ("", sender)
+        and state.doubt is None  # we may have acknowledged more than our log shows
         # We may have learned this very term from a late answer, after we promised.
         and (ask.transfer or not promised(state))
         and _may_help(state, sender)

@@ -101,6 +101,7 @@ def on_rest(state: RaftState, sender: str, ask: Rest) -> None:
         and state.durable_index == last
         and state.durable_hard_state == state.hard_state
         and not (state.writes or state.gated or state.reads_forwarded)
+        and state.doubt is None
     )
     if agreed:
         state.quiet = True

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput
 from mcpcore.raft.catch_up import CatchUp
+from mcpcore.raft.doubt import Doubt, InDoubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.preference import Preference
@@ -148,6 +149,7 @@ class RaftState:
         "configurations",
         "device_full",
         "device_stalled",
+        "doubt",
         "durable_hard_state",
         "durable_index",
         "election_deadline_ns",
@@ -209,6 +211,7 @@ class RaftState:
         log: RaftLog,
         now_ns: int,
         incarnation: str = "",
+        doubt: Doubt | None = None,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -285,6 +288,11 @@ class RaftState:
         self.reads_next_id = 1 + (rng.randrange(1 << 30) << 32)
         self.read_round = 0
         self.read_round_sent = 0
+
+        # What the disk lost, until it is known again (``recall``); None in all but a rare case.
+        self.doubt: InDoubt | None = None
+        if doubt is not None:
+            self.doubt = InDoubt(doubt, 1 + (rng.randrange(1 << 30) << 32), now_ns)
 
         # What must leave next.
         self.outbox: list[tuple[str, Message]] = []
@@ -437,6 +445,9 @@ class RaftState:
     def check(self) -> None:
         """Every promise this state makes about itself."""
         self.log.check()
+        if self.doubt is not None:
+            self.doubt.check()
+            assert self.role is Role.FOLLOWER, "whoever is in doubt stands for nothing"
         assert self.log.base.index <= self.handed <= self.commit <= self.log.last_index
         assert self.durable_index <= self.log.last_index
         assert self.durable_hard_state.term <= self.term

@@ -14,6 +14,7 @@ import msgpack
 
 from mcpcore.raft.codec import from_row, to_row
 from mcpcore.raft.core import Raft
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.invariants import FigureThree
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.membership import Change
@@ -36,6 +37,32 @@ class Disk:
     hard_state: HardState = field(default_factory=HardState)
     entries: list[Entry] = field(default_factory=list)
     pending: list[Write] = field(default_factory=list)
+    doubt: Doubt | None = None
+    lost: list[Entry] = field(default_factory=list)
+    """The log before it rotted: what was confirmed of it still counts, though it is gone."""
+
+    def rot(self, holes: list[tuple[int, int]]) -> None:
+        """Lose the entries of these ranges, first and last included; beyond the end is lost too."""
+        whole, self.lost = self.entries, list(self.entries)
+        gone = {index for first, last in holes for index in range(first, last + 1)}
+        runs: list[list[Entry]] = [[]]
+        for entry in whole:
+            if entry.index in gone:
+                runs.append([])
+            else:
+                runs[-1].append(entry)
+        is_open = max(gone) > len(whole) or max(gone) == len(whole)
+        until = max(len(whole), *gone)
+        self.entries = runs[0]
+        kept = tuple(tuple(run) for run in runs[1:] if run)
+        self.doubt = Doubt(self.hard_state.term, until, is_open, kept)
+
+    def doubt_at_start(self) -> Doubt | None:
+        """What a restart knows: runs that the log has reached meanwhile are part of it."""
+        if self.doubt is None:
+            return None
+        behind = tuple(run for run in self.doubt.runs if run[0].index > len(self.entries))
+        return self.doubt._replace(runs=behind)
 
     def store(self, write: Write) -> None:
         if write.hard_state is not None:
@@ -119,6 +146,7 @@ class Cluster:
             log=RaftLog(entries=disk.entries),
             now_ns=self.clock_ns(name),
             incarnation=incarnation,
+            doubt=disk.doubt_at_start(),
         )
 
     # --- looking ---------------------------------------------------------------------------
@@ -170,6 +198,8 @@ class Cluster:
                 assert entry.index == expected, "applied once, in order"
                 member.applied.append(entry)
             self._judge_reads(name, ready.reads)
+            if member.raft.state.doubt is None:
+                member.disk.doubt = None  # a driver notes it on the disk, some time later
             self.story.extend((name, event) for event in ready.events)
             self.judge(name)
             if self.sync and name not in self.stalled and member.disk.pending:
@@ -394,8 +424,9 @@ class Cluster:
                 # What a voter stored counts until somebody can know that its disk is lost: whoever
                 # wins without it has the votes of enough others.
                 admitted = configuration.member(member).incarnation
-                entries = self.lost_disks.get(admitted, self.members[member].disk).entries
-                return index if len(entries) >= index and entries[index - 1] == entry else 0
+                disk = self.lost_disks.get(admitted, self.members[member].disk)
+                logs = (log[index - 1 : index] for log in (disk.entries, disk.lost))
+                return index if [entry] in logs else 0
 
             return zone_quorum_value(configuration, stored) >= index
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from mcpcore.raft.core import Raft, Ready
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
@@ -105,6 +106,7 @@ class Member:
         seed: int = 0,
         configuration: Configuration | None = None,
         incarnation: str = "",
+        doubt: Doubt | None = None,
     ) -> None:
         log = RaftLog(entries=entries(terms))
         if configuration is None:
@@ -120,6 +122,7 @@ class Member:
             log=log,
             now_ns=self.now_ns,
             incarnation=incarnation,
+            doubt=doubt,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns

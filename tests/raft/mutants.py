@@ -149,7 +149,7 @@ MUTANTS = [
     Mutant(
         "a pre-vote of a member in an older term is dropped",
         "core",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
         "frozenset({PreVote, Vote, ReadIndex})",
         "elections calm_elections",
     ),
@@ -262,8 +262,9 @@ MUTANTS = [
     Mutant(
         "an answer of an older term counts",
         "core",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, AppendReply, HeartbeatReply})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply, AppendReply, "
+        "HeartbeatReply})",
         "replication commitment",
     ),
     Mutant(
@@ -385,6 +386,63 @@ MUTANTS = [
         "    log = state.log\n    if log.term_at(ask.prev_index) == ask.prev_term:\n"
         "        keep_promise(state, sender, ask.promise_ns)\n",
         "elections calm_elections",
+    ),
+    Mutant(
+        "a member in doubt votes",
+        "election",
+        "        and state.doubt is None  # we may have acknowledged more than our log shows\n",
+        "",
+        "doubt",
+    ),
+    Mutant(
+        "a member in doubt stands for election",
+        "election",
+        " and not state.disk_stalled() and state.doubt is None\n",
+        " and not state.disk_stalled()\n",
+        "doubt",
+    ),
+    Mutant(
+        "doubt ends before what came back is durable",
+        "recall",
+        "    sure = min(max(state.matched_index, state.commit), state.durable_index)\n"
+        "    if doubt.mended and state.durable_index >= fact.until:\n",
+        "    sure = max(state.matched_index, state.commit)\n    if doubt.mended:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a hole is filled though its ends do not meet",
+        "recall",
+        "    if answer.prev_term != log.last.term:\n",
+        "    if False:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a log answers for an anchor that it does not hold",
+        "recall",
+        "prev_term is not None and log.term_at(anchor) == ask.anchor_term",
+        "prev_term is not None and log.term_at(anchor) is not None",
+        "doubt",
+    ),
+    Mutant(
+        "doubt ends with what no leader vouched for",
+        "recall",
+        "min(max(state.matched_index, state.commit), state.durable_index)",
+        "state.durable_index",
+        "doubt",
+    ),
+    Mutant(
+        "who has forgotten its vote answers",
+        "core",
+        "        if state.doubt is not None and state.doubt.fact.forgotten:\n",
+        "        if False:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a leader goes on believing what a member has lost",
+        "recall",
+        "    if progress is not None and progress.match >= ask.first:\n",
+        "    if progress is None:\n",
+        "doubt",
     ),
 ]
 
