@@ -813,6 +813,31 @@ def _rebuild(
     return error
 
 
+# --- Policies -----------------------------------------------------------------------------------
+
+
+class Unsupported(InvalidInput):
+    """A foreign policy says something that is not carried over. Nothing of it was taken."""
+
+
+class ExportRefused(InvalidInput):
+    """The other system cannot say this without allowing more, so nothing was written.
+
+    Args:
+        dialect: which system.
+        reasons: what it cannot say, a sentence each.
+    """
+
+    def __init__(self, dialect: str, reasons: tuple[str, ...]) -> None:
+        self.dialect = dialect
+        self.reasons = reasons
+        super().__init__(
+            f"{dialect} would allow more than this policy does: {'; '.join(reasons)}",
+            where="export",
+            remedy="Export with narrowing: permits that such a forbid may touch are left out",
+        )
+
+
 # --- Many groups on one node --------------------------------------------------------------------
 
 

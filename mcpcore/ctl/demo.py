@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from mcpcore.ctl.demo_policy import policy
 from mcpcore.ctl.demo_report import show
 from mcpcore.ctl.demo_screen import draw, plain_event, plain_line
 from mcpcore.experiment.three_clouds import Result, ThreeClouds, check_seconds
@@ -32,8 +33,12 @@ _PLAIN_COLUMNS: Final = 110
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command()
+app.command()(policy)
+
+
+@app.callback(invoke_without_command=True)
 def demo(
+    context: typer.Context,
     seconds: Annotated[float, typer.Option(help="How long clients write; 15 at least.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the clients' choices and the links' jitter.")] = 0,
     keep: Annotated[
@@ -47,6 +52,8 @@ def demo(
 
     Example: mcpctl demo --keep
     """
+    if context.invoked_subcommand is not None:
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_COLUMNS)

@@ -82,6 +82,9 @@ RootGroup.families = {
         "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
     ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
+    "policy": Family(
+        "mcpcore.ctl.policy", "Look over, merge, explain and export policies, decide conflicts."
+    ),
 }
 
 

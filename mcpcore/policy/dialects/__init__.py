@@ -1,0 +1,1 @@
+"""Policies of other systems, read and written with their own meaning."""
