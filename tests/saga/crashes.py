@@ -25,7 +25,6 @@ from mcpcore.check.verdict import Verdict
 from mcpcore.errors import StepFailed
 from mcpcore.saga import (
     Call,
-
     Fence,
     Head,
     MemoryCells,
@@ -221,7 +220,9 @@ class Trouble:
     """``flaky`` (the first two attempts) or ``dead``."""
 
 
-def make_steps(names: Sequence[str], ledger: Ledger, trouble: Trouble, pivot: str = "") -> list[Step]:
+def make_steps(
+    names: Sequence[str], ledger: Ledger, trouble: Trouble, pivot: str = ""
+) -> list[Step]:
     def step(name: str) -> Step:
         async def act(call: Call) -> str:
             if name == trouble.step and trouble.kind == "fail":
@@ -315,10 +316,8 @@ def judge(found: Found, make: Any, trouble: Trouble) -> None:
     state.check()
     dead_undo = trouble.undo_kind == "dead"
     names = list(saga.steps)
-    operations = [
-        Operation(0, "client", "saga", {"saga": "x", "steps": [n.rpartition("/")[2] for n in names]},
-                  str(found.status), Outcome.OK, 0, 1),
-    ]  # fmt: skip
+    asked = {"saga": "x", "steps": [name.rpartition("/")[2] for name in names]}
+    operations = [Operation(0, "client", "saga", asked, str(found.status), Outcome.OK, 0, 1)]
     for number, (step, action) in enumerate(ledger.does, start=1):
         value = {"saga": "x", "step": step.rpartition("/")[2], "action": action}
         operations.append(
@@ -395,5 +394,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-

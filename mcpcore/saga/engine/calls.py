@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcpcore.errors import InvalidInput
 from mcpcore.saga.call import Action, Call
@@ -32,7 +32,7 @@ def resource_of(placed: Placed, given: object) -> str:
         InvalidInput: the definition's function gave no key.
     """
     found = placed.step.resource
-    key: object
+    key: Any
     try:
         key = (found or placed.name) if isinstance(found, str) else found(given)
     except Exception as error:
