@@ -22,7 +22,7 @@ from mcpcore.ctl.output import say_json, say_table
 from mcpcore.saga import End, Head, Journal, Query, Remedy, State, Status, operations
 from mcpcore.saga.journals.sqlite import SqliteJournal
 from mcpcore.saga.records import Entry, Record, decode_entries
-from mcpcore.saga.timeline import facts_of, timeline
+from mcpcore.saga.timeline import facts_of, printable, timeline
 
 T = TypeVar("T")
 
@@ -115,11 +115,11 @@ def show(
     typer.echo(f"input   {begun.input!r}")
     typer.echo(f"engine  {state.owner}")
     if state.why:
-        typer.echo(f"why     {state.why}")
+        typer.echo(f"why     {printable(state.why)}")
     if state.note:
-        typer.echo(f"note    {state.note} ({state.ended_by})")
+        typer.echo(f"note    {printable(state.note)} ({state.ended_by})")
     rows = [
-        (name, st.phase, st.undo if state.turned else "-", st.undo_error or st.error)
+        (name, st.phase, st.undo if state.turned else "-", printable(st.undo_error or st.error))
         for name, st in state.steps.items()
     ]
     if rows:
@@ -296,7 +296,9 @@ def _who() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Values of a saga as JSON can have them: bytes as text with what is not UTF-8 spelled out."""
-    return json.loads(
-        json.dumps(value, default=lambda each: each.decode(errors="backslashreplace"))
-    )
+    """Values of a saga as JSON can have them: bytes as text, what is not UTF-8 spelled out."""
+
+    def text(each: bytes) -> str:
+        return each.decode(errors="backslashreplace")
+
+    return json.loads(json.dumps(value, default=text))

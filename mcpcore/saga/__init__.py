@@ -27,9 +27,23 @@ from mcpcore.saga.definition import (
 from mcpcore.saga.engine.engine import Handle, Outcome, SagaEngine
 from mcpcore.saga.engine.targets import TargetSettings
 from mcpcore.saga.engine.time import SystemTime, Time
+from mcpcore.saga.events import (
+    BreakerChanged,
+    CallEnded,
+    Event,
+    LockWaited,
+    Observer,
+    SagaChanged,
+    SagaHeld,
+    SagaLost,
+    SagaRefused,
+    SagaReleased,
+    SagaTaken,
+)
 from mcpcore.saga.journals.contract import OPEN, Head, Journal, Query, Story
 from mcpcore.saga.journals.memory import MemoryJournal
 from mcpcore.saga.journals.sqlite import SqliteJournal
+from mcpcore.saga.local_effects import POSTGRESQL, SQLITE, Dialect, LocalEffects, Message
 from mcpcore.saga.records import End, Remedy
 from mcpcore.saga.state import Phase, State, Status
 from mcpcore.saga.tokens import Fence, FenceGate, idempotency_token
@@ -42,24 +56,34 @@ __all__ = [
     "ONCE",
     "OPEN",
     "PATIENT",
+    "POSTGRESQL",
+    "SQLITE",
     "Breaker",
+    "BreakerChanged",
     "BreakerState",
     "Call",
+    "CallEnded",
     "Cells",
     "Claim",
     "Claims",
+    "Dialect",
     "End",
+    "Event",
     "Fence",
     "FenceGate",
     "Fuse",
     "Handle",
     "Head",
     "Journal",
+    "LocalEffects",
+    "LockWaited",
     "Locks",
     "Mark",
     "MemoryCells",
     "MemoryJournal",
+    "Message",
     "Migration",
+    "Observer",
     "Outcome",
     "Parallel",
     "Phase",
@@ -71,7 +95,13 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "Saga",
+    "SagaChanged",
     "SagaEngine",
+    "SagaHeld",
+    "SagaLost",
+    "SagaRefused",
+    "SagaReleased",
+    "SagaTaken",
     "SqliteCells",
     "SqliteJournal",
     "State",

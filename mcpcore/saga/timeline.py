@@ -52,8 +52,14 @@ def timeline(entries: Sequence[Entry]) -> list[Line]:
         record = entry.record
         step = getattr(record, "step", "")
         since = entry.at_ns - first
-        lines.append(Line(number, entry.at_ns, since, type(record).__name__, step, tell(record)))
+        text = printable(tell(record))
+        lines.append(Line(number, entry.at_ns, since, type(record).__name__, step, text))
     return lines
+
+
+def printable(text: str) -> str:
+    """Text that cannot move the cursor of whoever looks at it: errors come from anywhere."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def tell(record: Record) -> str:

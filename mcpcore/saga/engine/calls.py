@@ -94,48 +94,53 @@ def make_call(
 
 def start_attempt(
     driver: Driver, want: Want, call: Call | InvalidInput, ticket: Ticket
-) -> asyncio.Task[None]:
-    """A task that makes one attempt, and reports to the driver unless that is closing."""
-    return asyncio.get_running_loop().create_task(
-        _attempt(driver, want, call, ticket), name=f"saga {driver.state.saga} {want.step}"
-    )
+) -> asyncio.Task[Verdict]:
+    """A task that makes one attempt; the driver hears how it ended unless it is closing."""
+    started_ns = driver.shop.time.monotonic_ns()
 
-
-async def _attempt(driver: Driver, want: Want, call: Call | InvalidInput, ticket: Ticket) -> None:
-    shop, placed = driver.shop, driver.saga.steps[want.step]
-    started_ns = shop.time.monotonic_ns()
-    try:
-        verdict = await _make(driver, want, call)
-    except asyncio.CancelledError:
-        ticket.give_back(None)
-        if driver.closing:
-            raise
-        # Cut short by a deadline or a cancellation. It may have happened.
-        error = "cut short"
-        verdict = Verdict(
-            UndoErred(want.step, error, False) if want.undo
-            else StepErred(want.step, error, False, False), "unknown", None,
-        )  # fmt: skip
-    except BaseException:
-        ticket.give_back(None)
-        raise
-    else:
+    def ended(task: asyncio.Task[Verdict]) -> None:
+        # Here and not in the task: one that is cancelled before its first step runs no line.
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            ticket.give_back(None)
+            raise bug
+        if task.cancelled():
+            verdict = _cut_short(want)
+        else:
+            verdict = task.result()
         ticket.give_back(verdict.answered)
+        if not driver.closing:
+            driver.ended(want, _event(driver, want, verdict, started_ns), verdict.record)
+
+    task = asyncio.get_running_loop().create_task(
+        _make(driver, want, call), name=f"saga {driver.state.saga} {want.step}"
+    )
+    task.add_done_callback(ended)
+    return task
+
+
+def _cut_short(want: Want) -> Verdict:
+    """Ended by a deadline or a cancellation. It may have happened."""
+    error = "cut short"
+    if want.undo:
+        return Verdict(UndoErred(want.step, error, False), "unknown", None)
+    return Verdict(StepErred(want.step, error, False, False), "unknown", None)
+
+
+def _event(driver: Driver, want: Want, verdict: Verdict, started_ns: int) -> CallEnded:
     record = verdict.record
-    event = CallEnded(
+    return CallEnded(
         driver.state.saga,
         driver.saga.name,
         want.step,
         want.undo,
         want.attempt,
-        placed.step.target,
+        driver.saga.steps[want.step].step.target,
         verdict.outcome,
         record.error if isinstance(record, StepErred | UndoErred) else "",
         started_ns,
-        shop.time.monotonic_ns(),
+        driver.shop.time.monotonic_ns(),
         driver.state.begun.trace,
     )
-    driver.ended(want, event, record)
 
 
 async def _make(driver: Driver, want: Want, call: Call | InvalidInput) -> Verdict:

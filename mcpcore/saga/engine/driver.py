@@ -22,6 +22,7 @@ from mcpcore.errors import (
 from mcpcore.saga.budget import is_spent
 from mcpcore.saga.coordinator import Want, deadline_counts, decide
 from mcpcore.saga.definition import Saga
+from mcpcore.saga.engine.attempt import Verdict
 from mcpcore.saga.engine.calls import make_call, start_attempt
 from mcpcore.saga.engine.targets import Ticket
 from mcpcore.saga.engine.workshop import Workshop
@@ -86,7 +87,7 @@ class Driver:
         """Done when the opening is durable."""
         self._unwritten: list[Entry] = []
         self._launch: list[tuple[Want, Ticket]] = []
-        self._calls: dict[Key, asyncio.Task[None]] = {}
+        self._calls: dict[Key, asyncio.Task[Verdict]] = {}
         self._stopped: set[Key] = set()
         self._gates: dict[Key, asyncio.Task[None]] = {}
         self._tickets: dict[Key, Ticket | TargetUnavailable] = {}
@@ -98,6 +99,8 @@ class Driver:
         self._deadline: asyncio.TimerHandle | None = None
         self._fence = Fence(0, 0)
         self._since_ns = shop.time.monotonic_ns()
+        self._held_ns: int | None = None
+        """Since when the journal has not answered."""
         self._spent_ns = state.last.spent_ns
         self._told: Status | None = None
         self._locked = False
@@ -146,7 +149,8 @@ class Driver:
 
     def spent_ns(self) -> int:
         """How much of its budget is spent."""
-        return self._spent_ns + self.shop.time.monotonic_ns() - self._since_ns
+        until_ns = self.shop.time.monotonic_ns() if self._held_ns is None else self._held_ns
+        return self._spent_ns + until_ns - self._since_ns
 
     def budget_left_s(self) -> float:
         """What is left of the saga's budget, in seconds; infinite without a deadline."""
@@ -268,7 +272,6 @@ class Driver:
 
     async def _write(self) -> None:
         """Make what was noted durable. While the journal does not answer, the saga is held."""
-        held_since: int | None = None
         rows = encode_entries(self._unwritten)
         while True:
             expected = self.state.length - len(rows)
@@ -276,8 +279,8 @@ class Driver:
                 self._fence = await self.shop.journal.append(head_of(self.state), expected, rows)
                 break
             except JournalUnavailable as error:
-                if held_since is None:
-                    held_since = self.shop.time.monotonic_ns()
+                if self._held_ns is None:
+                    self._held_ns = self.shop.time.monotonic_ns()
                     self.shop.tell(SagaHeld(self.state.saga, str(error)))
                 await asyncio.sleep(_HOLD_PAUSE_S * (0.5 + self.shop.rng.random()))
             except JournalMoved:
@@ -286,8 +289,8 @@ class Driver:
                 await self._adopt()
                 break
         self._unwritten.clear()
-        if held_since is not None:
-            held_ns = self.shop.time.monotonic_ns() - held_since
+        if self._held_ns is not None:
+            held_ns, self._held_ns = self.shop.time.monotonic_ns() - self._held_ns, None
             self._since_ns += held_ns  # a saga that could not go on was not late
             self.shop.tell(SagaReleased(self.state.saga, held_ns))
             self._arm_deadline()
@@ -340,7 +343,7 @@ class Driver:
         st = self.state.steps.get(key[0])
         return st is not None and (st.undo if key[1] else st.phase) is Phase.RUNNING
 
-    def _stop(self, key: Key, call: asyncio.Task[None]) -> None:
+    def _stop(self, key: Key, call: asyncio.Task[Verdict]) -> None:
         if key not in self._stopped:  # a second cancellation would hit what cleans up
             self._stopped.add(key)
             call.cancel()
@@ -422,7 +425,7 @@ class Driver:
             self._deadline = loop.call_later(delay_s, self._check_deadline)
 
     def _check_deadline(self) -> None:
-        if not deadline_counts(self.state):
+        if self._held_ns is not None or not deadline_counts(self.state):
             return
         state, spent_ns = self.state, self.spent_ns()
         started, now = interval_of(state.started_at), self.shop.time.cluster()
