@@ -97,11 +97,13 @@ class GroupJournal(Journal):
         self._known: dict[str, _Known] = {}
         self._alive: asyncio.Task[None] | None = None
         self._lease = 0
+        self._heard: int | None = None
+        """The revision of the last nudge we heard."""
 
     async def open(self, owner: str) -> None:
         """See ``Journal``."""
         self._owner = owner
-        await self._show_life()
+        self._heard = await self._show_life()
         self._alive = asyncio.get_running_loop().create_task(self._stay_alive(), name="saga owner")
 
     async def close(self) -> None:
@@ -194,12 +196,17 @@ class GroupJournal(Journal):
         return set(owners) - alive
 
     async def disturbed(self) -> set[str]:
-        """See ``Journal``."""
+        """See ``Journal``. Each nudge is heard once, and none between two calls is missed."""
+        watch = self._kv.watch(f"{self._prefix}nudge", after_revision=self._heard)
         try:
-            async with aclosing(self._kv.watch(f"{self._prefix}nudge")) as events:
+            async with aclosing(watch) as events:
                 async for event in events:
+                    self._heard = event.record.mod_revision
                     return {event.record.value.decode()}
-        except (Rejected, OutcomeUnknown, WatchCompacted) as error:
+        except WatchCompacted:
+            self._heard = None
+            return set(self._known)  # some nudges are forgotten: look at everything
+        except (Rejected, OutcomeUnknown) as error:
             raise JournalUnavailable(str(error)) from error
         raise JournalUnavailable("the watch ended")
 
@@ -217,9 +224,11 @@ class GroupJournal(Journal):
         except (Rejected, OutcomeUnknown) as error:
             raise JournalUnavailable(str(error)) from error
 
-    async def _show_life(self) -> None:
+    async def _show_life(self) -> int:
         self._lease = await self._ask(self._kv.lease_grant(self._lease_s))
-        await self._ask(self._kv.put(f"{self._prefix}owner/{self._owner}", b"", lease=self._lease))
+        key = f"{self._prefix}owner/{self._owner}"
+        revision: int = await self._ask(self._kv.put(key, b"", lease=self._lease))
+        return revision
 
     async def _stay_alive(self) -> None:
         while True:
