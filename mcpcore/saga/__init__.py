@@ -5,6 +5,7 @@ think about crashes. What decides (``coordinator``, ``state``, ``definition``, `
 ``breaker``) is pure; what acts is in ``engine``, ``journals`` and ``cells``.
 """
 
+from mcpcore.errors import StepFailed
 from mcpcore.saga.backoff import ONCE, PATIENT, Retry, RetryBudget
 from mcpcore.saga.breaker import FUSE_3S, FUSE_8S, Breaker, BreakerState, Fuse
 from mcpcore.saga.call import Call, Received
@@ -107,6 +108,7 @@ __all__ = [
     "State",
     "Status",
     "Step",
+    "StepFailed",
     "Story",
     "SubSaga",
     "SystemTime",
