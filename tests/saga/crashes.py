@@ -11,6 +11,7 @@ to it from then on: it can neither append nor act. A new engine then opens the s
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import selectors
 import sys
@@ -377,21 +378,27 @@ def troubles(names: str, *, undo_kinds: Sequence[str] = ("", "flaky", "dead")) -
 
 
 def main() -> None:
+    """Sagas of one to six steps, and the other shapes; with claims and without."""
     total = crashes = 0
-    for count in range(1, 7):
+    shapes = [(f"{count} steps", chain(count), "abcdef"[:count]) for count in range(1, 7)]
+    shapes += [("parallel", diamond, "abe"), ("pivot", pivoted, "abcd")]
+    for title, make, names in shapes:
         ends: Counter[Status] = Counter()
         points = 0
-        for trouble in troubles("abcdef"[:count]):
-            for claim in (False, True):
-                more, found = everywhere(chain(count), trouble, claim=claim)
+        undo_kinds = ("", "flaky", "dead") if len(names) < 5 else ("", "dead")
+        for trouble in troubles(names, undo_kinds=undo_kinds):
+            for claim in (False, True) if len(names) < 4 else (False,):
+                more, found = everywhere(make, trouble, claim=claim)
                 points += more
                 ends += found
                 total += 1
         crashes += points
-        sys.stdout.write(f"{count} steps: {points} crash points, {dict(ends)}\n")
+        told = ", ".join(f"{count} {status}" for status, count in sorted(ends.items()))
+        sys.stdout.write(f"{title}: {points} crash points; {told}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{total} sagas, {crashes} crash points, nothing wrong\n")
 
 
 if __name__ == "__main__":
+    logging.getLogger("mcpcore.saga").setLevel(logging.CRITICAL)
     main()

@@ -38,8 +38,9 @@ async def attempt_step(
     """Call a step once. Never raises but for cancellation."""
     certain = final = False
     answered: bool | None = False
+    limit = asyncio.timeout(timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with limit:
             result, answered = await _do(action, call, claims)
         return Verdict(StepDone(call.step, result, pivot), "done", answered)
     except StepFailed as error:
@@ -51,8 +52,8 @@ async def attempt_step(
     except _Unkept as error:
         final = answered = True
         text = str(error)
-    except TimeoutError:
-        text = f"no answer within {timeout_s:g} s"
+    except TimeoutError as error:
+        text = f"no answer within {timeout_s:g} s" if limit.expired() else _told(error)
     except Exception as error:  # noqa: BLE001 - whatever a step raises is an outcome
         text = _told(error)
     record = StepErred(call.step, shortened(text), certain, final)
@@ -65,15 +66,16 @@ async def attempt_undo(
     """Call a compensation once. Never raises but for cancellation."""
     final = False
     answered: bool | None = False
+    limit = asyncio.timeout(timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with limit:
             void, answered = await _undo(action, call, claims)
         return Verdict(UndoDone(call.step, void), "void" if void else "done", answered)
     except StepFailed as error:
         final = answered = True
         text = str(error) or "it failed"
-    except TimeoutError:
-        text = f"no answer within {timeout_s:g} s"
+    except TimeoutError as error:
+        text = f"no answer within {timeout_s:g} s" if limit.expired() else _told(error)
     except Exception as error:  # noqa: BLE001 - whatever a compensation raises is an outcome
         text = _told(error)
     record = UndoErred(call.step, shortened(text), final)
