@@ -21,7 +21,7 @@ def alike(text: str) -> list[str]:
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "DATE", text)
     text = re.sub(r"(?<=engine#)[0-9a-f]{12}", "HEX", text)
     text = re.sub(r"\d+\.\d(\d\d)?(?= )", "TIME", text)
-    return [" ".join(line.split()) for line in text.splitlines()]
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
 def test_every_listing_and_every_command_of_the_page_does_what_it_says(
