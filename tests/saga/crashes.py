@@ -211,7 +211,8 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What goes wrong at a step: ``fail`` (for certain), ``before`` or ``after`` its effect."""
+    """What goes wrong at a step: ``fail`` (for certain), ``before`` or ``after`` its effect; it may
+    ``hang`` after it, or be ``fickle``: refused when it is tried again."""
 
     step: str = ""
     kind: str = ""
@@ -228,6 +229,8 @@ def make_steps(
         async def act(call: Call) -> str:
             if name == trouble.step and trouble.kind == "fail":
                 raise StepFailed("no such thing")
+            if name == trouble.step and trouble.kind == "fickle" and call.attempt > 1:
+                raise StepFailed("no such thing any more")
             if name == trouble.step and trouble.kind == "before":
                 raise OSError("connection lost")
             await ledger.do(call)
@@ -331,7 +334,7 @@ def judge(found: Found, make: Any, trouble: Trouble) -> None:
         at_pivot = bool(saga.pivot) and trouble.step in (saga.pivot, "d")
         assert dead_undo or at_pivot, "parked without a reason"
     if found.status is Status.COMPLETED:
-        assert not trouble.step
+        assert trouble.kind in ("", "fickle")
         assert list(ledger.held.values()) == [step for step, _ in ledger.does]
     if found.status is Status.COMPENSATED:
         assert not ledger.held, "something is left"

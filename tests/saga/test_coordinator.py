@@ -192,6 +192,17 @@ def test_compensation_runs_in_reverse_and_a_sub_saga_is_undone_as_one_unit() -> 
     assert order == [["b", "sub/d"], ["sub/c"], ["a"], []]
 
 
+def test_a_step_that_a_crash_cut_short_is_undone_even_if_it_is_refused_when_tried_again() -> None:
+    play = Play(SHAPES["chain"])
+    play.settle()
+    play.add(Taken("e#2", 0))
+    play.settle()
+    play.end("a", False, 3)
+    play.settle()
+
+    assert play.under_way() == [("a", True)], "the first attempt may have got through"
+
+
 def test_compensations_run_all_at_once_where_the_definition_says_so() -> None:
     play = Play(SHAPES["all at once"])
     for name in "ab":

@@ -60,6 +60,12 @@ def test_sagas_of_up_to_six_steps_are_undone_from_every_place_after_every_crash(
     assert points > 100
 
 
+def test_a_step_that_is_refused_after_a_crash_had_cut_it_short_leaves_nothing_behind() -> None:
+    points, ends = everywhere(chain(2), Trouble("b", "fickle"))
+    assert points > 20
+    assert ends[Status.COMPENSATED] >= 2, "some crash fell between the effect and its record"
+
+
 def test_with_claims_no_crash_point_repeats_or_loses_an_effect() -> None:
     points = 0
     for trouble in (Trouble(), Trouble("b", "after"), Trouble("b", "after", "a", "flaky")):
