@@ -25,7 +25,8 @@ from mcpcore.saga.definition import (
     SubSaga,
     UndoOrder,
 )
-from mcpcore.saga.engine.engine import Handle, Outcome, SagaEngine
+from mcpcore.saga.engine.engine import Handle, SagaEngine
+from mcpcore.saga.engine.outcome import Outcome
 from mcpcore.saga.engine.targets import TargetSettings
 from mcpcore.saga.engine.time import SystemTime, Time
 from mcpcore.saga.events import (

@@ -62,7 +62,7 @@ def test_sagas_of_up_to_six_steps_are_undone_from_every_place_after_every_crash(
 
 def test_a_step_that_is_refused_after_a_crash_had_cut_it_short_leaves_nothing_behind() -> None:
     points, ends = everywhere(chain(2), Trouble("b", "fickle"))
-    assert points > 20
+    assert points >= 20
     assert ends[Status.COMPENSATED] >= 2, "some crash fell between the effect and its record"
 
 

@@ -16,7 +16,6 @@ from mcpcore.errors import (
     CoordinationError,
     JournalMoved,
     JournalUnavailable,
-    ResourceLocked,
     TargetUnavailable,
 )
 from mcpcore.saga.budget import is_spent
@@ -25,10 +24,10 @@ from mcpcore.saga.definition import Saga
 from mcpcore.saga.engine.attempt import Verdict
 from mcpcore.saga.engine.calls import make_call, start_attempt
 from mcpcore.saga.engine.targets import Ticket
+from mcpcore.saga.engine.waiting import Stopwatch, take_locks
 from mcpcore.saga.engine.workshop import Workshop
 from mcpcore.saga.events import (
     CallEnded,
-    LockWaited,
     SagaChanged,
     SagaHeld,
     SagaLost,
@@ -59,7 +58,6 @@ Key: TypeAlias = tuple[str, bool]
 """A step, and whether it is its compensation."""
 _OUTCOMES = (StepDone, StepErred, UndoDone, UndoErred)
 _FACTS = (*_OUTCOMES, DeadlinePassed, CancelAsked)
-_LOCK_PAUSE_S = 0.2
 _HOLD_PAUSE_S = 0.25
 _LET_GO_S = 10.0
 
@@ -98,16 +96,12 @@ class Driver:
         self._waker: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._fence = Fence(0, 0)
-        self._since_ns = shop.time.monotonic_ns()
-        self._held_ns: int | None = None
-        """Since when the journal has not answered."""
-        self._spent_ns = state.last.spent_ns
+        resumed = sum(each.unwatched_ns for each in opening if isinstance(each, Taken))
+        self._watch = Stopwatch(shop.time, state.last.spent_ns + resumed)
         self._told: Status | None = None
         self._locked = False
         self._locking: asyncio.Task[None] | None = None
         for record in opening:
-            if isinstance(record, Taken):
-                self._spent_ns += record.unwatched_ns
             self._note(record)
 
     # --- from outside ---------------------------------------------------------------------------
@@ -147,20 +141,15 @@ class Driver:
         finally:
             await self._let_go()
 
-    def spent_ns(self) -> int:
-        """How much of its budget is spent."""
-        until_ns = self.shop.time.monotonic_ns() if self._held_ns is None else self._held_ns
-        return self._spent_ns + until_ns - self._since_ns
-
     def budget_left_s(self) -> float:
         """What is left of the saga's budget, in seconds; infinite without a deadline."""
         budget_ns = self.state.begun.budget_ns
-        return (budget_ns - self.spent_ns()) / 1e9 if budget_ns else float("inf")
+        return (budget_ns - self._watch.spent_ns()) / 1e9 if budget_ns else float("inf")
 
     # --- deciding what to write -----------------------------------------------------------------
 
     def _note(self, record: Record) -> None:
-        entry = self.shop.entry(record, self.spent_ns())
+        entry = self.shop.entry(record, self._watch.spent_ns())
         self.state.apply(entry)
         self._unwritten.append(entry)
 
@@ -279,8 +268,8 @@ class Driver:
                 self._fence = await self.shop.journal.append(head_of(self.state), expected, rows)
                 break
             except JournalUnavailable as error:
-                if self._held_ns is None:
-                    self._held_ns = self.shop.time.monotonic_ns()
+                if not self._watch.is_held:
+                    self._watch.hold()
                     self.shop.tell(SagaHeld(self.state.saga, str(error)))
                 await asyncio.sleep(_HOLD_PAUSE_S * (0.5 + self.shop.rng.random()))
             except JournalMoved:
@@ -289,9 +278,8 @@ class Driver:
                 await self._adopt()
                 break
         self._unwritten.clear()
-        if self._held_ns is not None:
-            held_ns, self._held_ns = self.shop.time.monotonic_ns() - self._held_ns, None
-            self._since_ns += held_ns  # a saga that could not go on was not late
+        if self._watch.is_held:
+            held_ns = self._watch.go_on()
             self.shop.tell(SagaReleased(self.state.saga, held_ns))
             self._arm_deadline()
         if not self.written.done():
@@ -385,26 +373,11 @@ class Driver:
         return False
 
     async def _take_locks(self, names: tuple[str, ...]) -> None:
-        assert self.shop.locks is not None
-        saga = self.state.saga
-        give_up_ns = self.shop.time.monotonic_ns() + round(self.shop.lock_patience_s * 1e9)
-        told = False
-        while True:
-            try:
-                found = await self.shop.locks.take(names, saga)
-            except CoordinationError as error:
-                found = names[0], f"nobody knows whom: {error}"
-            if found is None:
-                self._locked = True
-                break
-            if not told:
-                self.shop.tell(LockWaited(saga, *found))
-                told = True
-            if self.shop.time.monotonic_ns() >= give_up_ns:
-                why = str(ResourceLocked(*found))
-                self._facts.append(CancelAsked("the engine", why))
-                break
-            await asyncio.sleep(_LOCK_PAUSE_S * (0.5 + self.shop.rng.random()))
+        refused = await take_locks(self.shop, self.state.saga, names)
+        if refused is None:
+            self._locked = True
+        else:
+            self._facts.append(CancelAsked("the engine", str(refused)))
         self._locking = None
         self._news.set()
 
@@ -425,9 +398,9 @@ class Driver:
             self._deadline = loop.call_later(delay_s, self._check_deadline)
 
     def _check_deadline(self) -> None:
-        if self._held_ns is not None or not deadline_counts(self.state):
+        if self._watch.is_held or not deadline_counts(self.state):
             return
-        state, spent_ns = self.state, self.spent_ns()
+        state, spent_ns = self.state, self._watch.spent_ns()
         started, now = interval_of(state.started_at), self.shop.time.cluster()
         if is_spent(state.begun.budget_ns, spent_ns, started=started, now=now):
             self._facts.append(DeadlinePassed(spent_ns))

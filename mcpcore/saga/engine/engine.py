@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from mcpcore.errors import (
     CoordinationError,
@@ -30,6 +30,7 @@ from mcpcore.saga.cells.contract import Cells
 from mcpcore.saga.cells.locks import Locks
 from mcpcore.saga.definition import Migration, Saga
 from mcpcore.saga.engine.driver import Driver, Lost
+from mcpcore.saga.engine.outcome import Outcome, outcome_of
 from mcpcore.saga.engine.targets import TargetSettings
 from mcpcore.saga.engine.time import SystemTime, Time
 from mcpcore.saga.engine.workshop import Workshop
@@ -42,27 +43,6 @@ from mcpcore.saga.values import settle
 logger = logging.getLogger("mcpcore.saga")
 
 _ASK_AGAIN_S = 0.25
-
-
-class Outcome(NamedTuple):
-    """How a saga ended; or, if it is parked, how far it came."""
-
-    saga: str
-    status: Status
-    """``completed``, ``compensated`` or ``parked``."""
-    results: Mapping[str, Any]
-    """What its steps returned, by name."""
-    errors: Mapping[str, str]
-    """All errors that were not overcome: of steps, and of compensations (``name.undo``)."""
-    why: str
-    """Why it turned back; empty if it did not."""
-    note: str
-    """What an operator wrote who ended it by hand."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything was done."""
-        return self.status is Status.COMPLETED
 
 
 class Handle:
@@ -96,7 +76,7 @@ class SagaEngine:
         observers: told of everything that happens.
         time: where the time is read.
         rng: source of randomness for ids and pauses.
-        sagas_max: so many may be under way; more are refused. Those taken over are not counted.
+        sagas_max: so many may be under way or parked here; starting more is refused.
         lock_patience_s: how long a saga waits for a resource that is locked.
 
     Raises:
@@ -151,7 +131,11 @@ class SagaEngine:
     # --- life -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -223,7 +207,10 @@ class SagaEngine:
             SagaExists: the id is taken by another saga.
             EngineFull: too many sagas are under way; nothing was started.
             InvalidInput: the definition is not this engine's, or an argument makes no sense.
-            OutcomeUnknown: the journal did not answer; start the same again.
+            EngineReplaced: another engine has the journal now.
+
+        While the journal does not answer, this waits. Bound your wait (``asyncio.timeout``); the saga
+        may begin later, and starting the same again, under the same id, gives that one.
         """
         assert self._open, "the engine is not open"
         if self._definitions.get((saga.name, saga.version)) is not saga:
@@ -266,11 +253,11 @@ class SagaEngine:
                 both: set[asyncio.Future[Any]] = {waiter, task}
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if waiter.done():
-                    return _outcome(waiter.result())
+                    return outcome_of(waiter.result())
                 continue
             state = await self.state(saga)
             if state.status.is_end or state.parked is not None:
-                return _outcome(state)
+                return outcome_of(state)
             if saga in self._refused:
                 raise self._refused[saga]
             await asyncio.sleep(_ASK_AGAIN_S)
@@ -474,7 +461,3 @@ def _check_migration(saga: Saga, state: State, migration: Migration) -> None:
     for name in state.steps:
         if migration.rename.get(name, name) not in saga.steps:
             raise DefinitionChanged(state.saga, saga.name, state.version, (saga.version,))
-
-
-def _outcome(state: State) -> Outcome:
-    return Outcome(state.saga, state.status, state.results, state.errors, state.why, state.note)
