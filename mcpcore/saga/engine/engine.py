@@ -209,8 +209,8 @@ class SagaEngine:
             InvalidInput: the definition is not this engine's, or an argument makes no sense.
             EngineReplaced: another engine has the journal now.
 
-        While the journal does not answer, this waits. Bound your wait (``asyncio.timeout``); the saga
-        may begin later, and starting the same again, under the same id, gives that one.
+        While the journal does not answer, this waits. Bound your wait (``asyncio.timeout``): the
+        saga may begin later, and starting the same again, under the same id, gives that one.
         """
         assert self._open, "the engine is not open"
         if self._definitions.get((saga.name, saga.version)) is not saga:
