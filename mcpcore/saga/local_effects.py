@@ -5,9 +5,9 @@ mark that it was made commit together, or not at all. The same tables bar what c
 step after its compensation), undo nothing that never was, and carry an outbox (messages that leave
 if and only if the change commits) and an inbox (messages that take effect once).
 
-For SQLite (``sqlite3``) and PostgreSQL (``psycopg``) by the shape of DB-API 2.0. The SQLite side is
-tested against SQLite; for PostgreSQL the suite tests the statements' shape, not a server. It must
-never import a database driver.
+For SQLite (``sqlite3``) and PostgreSQL (``psycopg``) by the shape of DB-API 2.0. The suite runs
+SQLite always, and a PostgreSQL server where one is installed with psycopg; elsewhere it checks the
+shape of the statements for it. It must never import a database driver.
 
 Source: the barriers of dtm (Ye 2021, "sub-transaction barrier"); P. Helland 2007, "Life beyond
 Distributed Transactions" (messages by identity).

@@ -59,7 +59,7 @@ def make_call(
         return InvalidInput(f"{error!r}", where=f"input of step {want.step}")
     do_token = idempotency_token(state.saga, want.step, resource)
     action = f"{want.step}.undo" if want.undo else want.step
-    token = idempotency_token(state.saga, action, resource)
+    token = idempotency_token(state.saga, action, resource) if want.undo else do_token
     deadline_s = placed.step.undo_timeout_s if want.undo else placed.step.timeout_s
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + deadline_s
