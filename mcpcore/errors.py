@@ -64,6 +64,23 @@ class NotLeader(Rejected):
         super().__init__(f"group {group}: not the leader here, {where}")
 
 
+class GroupInDoubt(Rejected):
+    """So many members lost part of their logs that nobody may lead without inventing the rest.
+
+    Nothing was appended or read. Members whose disks are sound, if there are more, must come back;
+    otherwise an operator must decide what is kept.
+
+    Args:
+        group: the group.
+        why: what is missing, who was asked, and what to do.
+    """
+
+    def __init__(self, group: str, why: str) -> None:
+        self.group = group
+        self.why = why
+        super().__init__(f"group {group}: {why}")
+
+
 class TransferUnderWay(Rejected):
     """Leadership is being handed over; the new leader will accept the proposal in a moment."""
 
@@ -81,6 +98,48 @@ class TransferRefused(Rejected):
         self.target = target
         self.reason = reason
         super().__init__(f"group {group}: leadership cannot go to {target}: {reason}")
+
+
+class ChangeRefused(Rejected):
+    """A change of membership was not begun; the group is as it was.
+
+    Args:
+        group: the group, or empty where a configuration was looked at without one.
+        reason: which rule stands against it, with the facts.
+        remedy: what to do instead, if there is something.
+    """
+
+    def __init__(self, group: str, reason: str, remedy: str = "") -> None:
+        self.group = group
+        self.reason = reason
+        self.remedy = remedy
+        text = f"group {group}: {reason}" if group else reason
+        super().__init__(f"{text}. {remedy}" if remedy else text)
+
+
+class ChangePending(ChangeRefused):
+    """Not now: another change is under way, or this leader is too new. It passes by itself."""
+
+
+class LearnerBehind(ChangeRefused):
+    """The learner holds too little of the log to vote; as a voter it would hold the group up.
+
+    Args:
+        learner: its name.
+        behind: entries it lacks.
+        rounds: full rounds of catching up so far (thesis section 4.2.1).
+    """
+
+    def __init__(self, group: str, learner: str, behind: int, rounds: int) -> None:
+        self.learner = learner
+        self.behind = behind
+        self.rounds = rounds
+        super().__init__(
+            group,
+            f"learner {learner} lacks {behind} entries after {rounds} rounds of catching up",
+            "Wait until it has caught up, or force the promotion and accept that commits may wait "
+            "for it",
+        )
 
 
 class ProposalTooLarge(Rejected):
@@ -322,8 +381,43 @@ class StorageCorrupt(CoordinationError):
         self.offset = offset
         super().__init__(
             f"{path}, byte {offset}: {what}. Entries that this node acknowledged may be lost, so "
-            "it must not vote with this log: restore the file from a backup, or wipe the "
-            "directory and let the node rejoin as a learner"
+            "it must not vote with this log: restore the file from a backup, or let "
+            "`mcpctl log repair` show what is left"
+        )
+
+
+class RecoveryRefused(Rejected):
+    """A group is not recovered by force, and nothing was changed.
+
+    Args:
+        group: the group.
+        why: what stands against it.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, group: str, why: str, remedy: str) -> None:
+        self.group = group
+        self.why = why
+        self.remedy = remedy
+        super().__init__(f"group {group}: {why}. {remedy}")
+
+
+class SnapshotDamaged(CoordinationError):
+    """A snapshot file is not what was once written: never restore from it.
+
+    Args:
+        what: what is wrong.
+        path: the file.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int = 0) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"{path}, byte {offset}: {what}. The snapshot cannot be used: a running member takes a "
+            "new one or fetches it from the others; a backup must be replaced by another one"
         )
 
 
@@ -759,3 +853,27 @@ def _rebuild(
     error.args = args
     error.__dict__.update(facts)
     return error
+
+
+# --- Many groups on one node --------------------------------------------------------------------
+
+
+class NoSpace(QueueFull):
+    """The disk of this node is full, so nothing was accepted. Reads go on.
+
+    Free space, or ask another node; writes go on by themselves once there is space.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.queue = "entries for the disk"
+        self.limit = 0
+        Rejected.__init__(
+            self,
+            f"group {group}: no space is left on this node's disk, so it takes no writes; reads go "
+            "on, and writes will by themselves once there is space",
+        )
+
+
+class GroupExists(InvalidInput):
+    """A group of that name is here already, with other members or settings."""

@@ -63,6 +63,7 @@ RootGroup.families = {
     "lease": Family(
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
+    "group": Family("mcpcore.ctl.groups", "Make, list and retire groups while the cluster runs."),
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),
@@ -72,6 +73,16 @@ RootGroup.families = {
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
     "saga": Family(
         "mcpcore.ctl.saga", "Look at sagas, and decide about those that wait for somebody."
+    ),
+    "experiment": Family(
+        "mcpcore.ctl.experiment", "Run a scenario, simulated or on real processes, and report it."
+    ),
+    "log": Family("mcpcore.ctl.log", "Look at a stopped node's log, judge it, and repair it."),
+    "recover": Family(
+        "mcpcore.ctl.recover", "Bring a group back whose quorum is lost for good: plan, then apply."
+    ),
+    "backup": Family(
+        "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
     ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }

@@ -43,6 +43,11 @@ class NodeConfig:
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
         limits: bounds and waits of connections.
+        disk_bound_ns: how long the disk may owe an answer before this node leads nothing; 0: the
+            shortest election timeout of its groups.
+        elections_at_once: how many groups of this node may stand for election at a time.
+        scrub_bytes_per_s: how fast finished parts of the log are read again in search of rot; 0
+            for not at all.
     """
 
     cluster: str
@@ -53,26 +58,42 @@ class NodeConfig:
     security: Security
     groups: Mapping[str, GroupConfig]
     limits: Limits = field(default_factory=Limits)
+    disk_bound_ns: int = 0
+    elections_at_once: int = 64
+    scrub_bytes_per_s: int = 1 << 20
 
     def __post_init__(self) -> None:
         for group, config in self.groups.items():
-            where = f"groups.{group}"
-            unknown = sorted(set(config.voters) - {self.name, *self.peers})
-            if unknown:
-                raise InvalidInput(
-                    f"{', '.join(unknown)} cannot be reached",
-                    where=where,
-                    remedy="Give every voter an address under peers",
-                )
-            if not config.voters:
-                raise InvalidInput("a group needs at least one voter", where=where)
-            settings = config.settings
-            longest = 2 * max(settings.max_append_bytes, settings.max_proposal_bytes)
-            if longest > self.limits.max_frame_bytes:
-                raise InvalidInput(
-                    f"{longest // 2} bytes of entries may not fit a frame of "
-                    f"{self.limits.max_frame_bytes}",
-                    where=where,
-                    remedy="Make max_frame_bytes at least twice max_append_bytes and "
-                    "max_proposal_bytes",
-                )
+            self.check_group(group, config)
+        if self.disk_bound_ns < 0 or self.elections_at_once <= 0:
+            raise InvalidInput(
+                f"disk_bound_ns {self.disk_bound_ns} must not be below 0, and elections_at_once "
+                f"{self.elections_at_once} must be positive"
+            )
+
+    def check_group(self, group: str, config: GroupConfig) -> None:
+        """Whether this node could take part in such a group.
+
+        Raises:
+            InvalidInput: it says why not.
+        """
+        where = f"groups.{group}"
+        unknown = sorted(set(config.voters) - {self.name, *self.peers})
+        if unknown:
+            raise InvalidInput(
+                f"{', '.join(unknown)} cannot be reached",
+                where=where,
+                remedy="Give every voter an address under peers",
+            )
+        if not config.voters:
+            raise InvalidInput("a group needs at least one voter", where=where)
+        settings = config.settings
+        longest = 2 * max(settings.max_append_bytes, settings.max_proposal_bytes)
+        if longest > self.limits.max_frame_bytes:
+            raise InvalidInput(
+                f"{longest // 2} bytes of entries may not fit a frame of "
+                f"{self.limits.max_frame_bytes}",
+                where=where,
+                remedy="Make max_frame_bytes at least twice max_append_bytes and "
+                "max_proposal_bytes",
+            )

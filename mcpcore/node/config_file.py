@@ -46,8 +46,10 @@ class NodeFile:
     machines: Mapping[str, str]
 
     def machine(self, group: str) -> StateMachine:
-        """A new state machine for a group: what ``Node`` takes as its second argument."""
-        return MACHINES[self.machines[group]]()
+        """A new state machine for a group: what ``Node`` takes as its second argument. A group
+        that is made at run time is a key-value store.
+        """
+        return MACHINES[self.machines.get(group, "kv")]()
 
 
 def load_node_config(path: str | Path) -> NodeFile:
@@ -77,6 +79,11 @@ def load_node_config(path: str | Path) -> NodeFile:
             remedy=f'Add one: [groups.main] and below it voters = ["{node}"]',
         )
     limits = _limits(root.table("limits"))
+    scrubbing = {}
+    if "scrub_bytes_per_s" in root:
+        scrubbing["scrub_bytes_per_s"] = root.integer("scrub_bytes_per_s")
+        if scrubbing["scrub_bytes_per_s"] < 0:
+            root.refuse("scrub_bytes_per_s", "is below zero", "0 switches scrubbing off")
     root.finish()
     config = NodeConfig(
         cluster=cluster,
@@ -87,6 +94,7 @@ def load_node_config(path: str | Path) -> NodeFile:
         security=security,
         groups=groups,
         limits=limits,
+        **scrubbing,
     )
     return NodeFile(root.file, config, machines)
 

@@ -14,8 +14,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 from mcpcore.clock import ClockHealth
@@ -24,6 +22,7 @@ from mcpcore.errors import (
     GroupFailed,
     InvalidInput,
     LeaseUnavailable,
+    NoSpace,
     NotLeader,
     OutcomeUnknown,
     ProtocolViolation,
@@ -32,63 +31,24 @@ from mcpcore.errors import (
     Rejected,
 )
 from mcpcore.node.clocks import Clocks
+from mcpcore.node.deadlines import Deadlines
+from mcpcore.node.group_status import Consistency, GroupStatus
+from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
+from mcpcore.raft import quiescence, recall
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import Role, RoleChanged, Write
+from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
 from mcpcore.raft.types import Entry, EntryKind
 
 logger = logging.getLogger("mcpcore.node.group")
 
-FULL_DEVICE_RETRY_S = 0.02
+FULL_DEVICE_RETRY_NS = 20_000_000
 
 __all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult"]
-
-
-class Consistency(StrEnum):
-    """What a read may miss."""
-
-    LINEARIZABLE = "linearizable"
-    """Nothing that was committed before the read was asked; a quorum confirms it."""
-    LEASE = "lease"
-    """The same, if clocks keep their rate; answered by the leader alone, or refused."""
-    STALE = "stale"
-    """Anything that this node has not heard of yet; answered at once, by any node."""
-
-    @classmethod
-    def parse(cls, name: str) -> Consistency:
-        """The consistency of that name.
-
-        Raises:
-            InvalidInput: there is none.
-        """
-        try:
-            return cls(name)
-        except ValueError:
-            known = ", ".join(cls)
-            raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """One group as one node sees it."""
-
-    group: str
-    role: str
-    term: int
-    leader: str
-    commit: int
-    applied: int
-    last_index: int
-    digest: str
-    """Hash of the applied state, to be compared between nodes at equal ``applied``."""
-    members: tuple[str, ...]
-    match: dict[str, int]
-    """On the leader: the highest index known to be durable on each other member."""
-    problem: str = ""
-    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
 
 
 class Group:
@@ -103,10 +63,20 @@ class Group:
         state: the state machine and its sessions.
         device: the node's log.
         send: queues a message for a member of this group.
-        wake: asks the node for a turn of this group in this loop turn.
+        wake: asks the node for a turn of this group, soon.
+        alarm: asks the node to call ``rang`` at a moment, instead of the one named before.
+        neighbours: what the node knows of other nodes.
         failed: called when the log fails; the node then stops.
         clock_health: judges the node's clock; no lease is relied upon without it.
+        offended: called with a member and what it said that no correct member says.
     """
+
+    __slots__ = (
+        "_clock_health", "_clocks", "_closed", "_deadlines", "_device", "_duties", "_failed",
+        "_inbox", "_neighbours", "_offended", "_on_duty_in", "_proposals", "_reads", "_send",
+        "_unstored", "_wake", "applied", "failure", "listeners", "members_only", "name", "raft",
+        "state",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -118,8 +88,11 @@ class Group:
         *,
         send: Callable[[str, str, Message], None],
         wake: Callable[[Group], None],
+        alarm: Callable[[Group, int], None],
+        neighbours: Neighbours,
         failed: Callable[[BaseException], None],
         clock_health: Callable[[], ClockHealth],
+        offended: Callable[[str, ProtocolViolation], None],
     ) -> None:
         self.name = name
         self.raft = raft
@@ -129,20 +102,22 @@ class Group:
         self._clocks = clocks
         self._send = send
         self._wake = wake
+        self._neighbours = neighbours
+        self._deadlines = Deadlines(partial(alarm, self), neighbours)
         self._failed = failed
         self._clock_health = clock_health
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = 0
+        self._offended = offended
+        self._inbox = Inbox()
         self._proposals = Proposals(name)
         self._reads = Reads(name, raft.state.settings.max_pending_reads)
         self._unstored: deque[Write] = deque()
-        self._store_timer: asyncio.TimerHandle | None = None
         self._duties = state.machine if isinstance(state.machine, LeaderDuties) else None
         self._on_duty_in = 0
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.members_only = False
+        """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
 
@@ -167,8 +142,11 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
+        if self._device.no_space:
+            raise NoSpace(self.name)
         if self._unstored:
             raise QueueFull(self.name, "entries for the disk", len(self._unstored))
+        self.rouse()
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
         future = self._proposals.add(entry)
         self._wake(self)
@@ -201,7 +179,12 @@ class Group:
                     known = state.leader if state.leader != state.id else ""
                     raise NotLeader(self.name, known or None)
                 answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
-        future: asyncio.Future[ReadResult] = self._loop.create_future()
+        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+        if consistency is not Consistency.STALE and (
+            self.rouse() or quiescence.just_woken(self.raft.state)
+        ):
+            # A leader that slept has no lease yet; asking a quorum promises no less.
+            consistency = Consistency.LINEARIZABLE
         if consistency is Consistency.LINEARIZABLE:
             self._reads.ask(self.raft.read(now_ns), future, answer)
             self._wake(self)
@@ -221,6 +204,7 @@ class Group:
             Rejected: we do not lead, or the target cannot.
         """
         self._refuse_if_closed()
+        self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
 
@@ -239,6 +223,8 @@ class Group:
             members=tuple(sorted(state.configuration.members)),
             match={peer: progress.match for peer, progress in state.progress.items()},
             problem=repr(self.failure) if self.failure else "",
+            asleep=state.quiet,
+            in_doubt=recall.in_words(state),
         )
 
     # --- what the node tells -------------------------------------------------------------------
@@ -249,32 +235,92 @@ class Group:
         Raises:
             ProtocolViolation: no correct member sends this.
         """
-        if self._closed:
+        if self._closed or (
+            # Of the group as it was before it was recovered by force.
+            self.members_only and sender not in self.raft.state.configuration.members
+        ):
             return
+        if self._inbox.admits(sender, message):
+            self._step(sender, message)
+        self._wake(self)
+
+    def _step(self, sender: str, message: Message) -> None:
         try:
+            if self.raft.quiet and quiescence.disturbs(self.raft.state, message):
+                self.rouse()
             self.raft.step(sender, message, self._clocks.monotonic_ns())
         except ProtocolViolation:
             raise
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
-        self._wake(self)
 
-    def peer_connected(self, peer: str, *, remembers: bool) -> None:
-        """A new connection to a member stands."""
+    def peer_connected(self, peer: str, *, incarnation: str) -> None:
+        """A new connection to a member stands, and this is the disk behind it."""
         if not self._closed:
-            self.raft.peer_connected(peer, self._clocks.monotonic_ns(), remembers=remembers)
+            self._inbox.forget(peer)
+            self.raft.peer_connected(peer, self._clocks.monotonic_ns(), incarnation=incarnation)
             self._wake(self)
 
-    def turn(self) -> None:
-        """Carry out what the core wants now. Called by the node, once per loop turn at most."""
-        if self._closed:
-            return
+    def rouse(self, heard_ns: int | None = None) -> bool:
+        """Wake the group up if it sleeps; returns whether it did.
+
+        Args:
+            heard_ns: when its leader's node was last heard of, if the neighbours need not be asked.
+        """
+        if self._closed or not self.raft.quiet:
+            return False
+        if heard_ns is None:
+            heard_ns = self._neighbours.heard_ns(self.raft.state)
+        self.raft.wake(self._clocks.monotonic_ns(), heard_ns)
+        self._wake(self)
+        return True
+
+    def disk_changed(self, *, stalled: bool, full: bool) -> None:
+        """The node's disk stopped or resumed answering, or ran out of space, or got some."""
+        now_ns = self._clocks.monotonic_ns()
         try:
-            self._carry_out()
+            self.raft.disk(now_ns, stalled=stalled, full=full)
+            if stalled:
+                self.rouse()
+                if self.raft.is_leader:
+                    self.raft.tick(now_ns)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
+        self._wake(self)
 
-    def _carry_out(self) -> None:
+    def rang(self, now_ns: int) -> None:
+        """A moment has come that this group named. Called by the node."""
+        self._deadlines.rang()
+        if self._closed:
+            return
+        if self._deadlines.retry_ns <= now_ns:
+            self._deadlines.retry_ns = NEVER
+            self._store()
+        try:
+            busy = bool(self._proposals or self._reads)
+            self._deadlines.came(self.raft, now_ns, busy=busy)
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+        self._wake(self)
+
+    def turn(self) -> int:
+        """Carry out what the core wants now; returns what it cost, in messages and entries."""
+        if self._closed:
+            return 0
+        try:
+            return self._carry_out()
+        except Exception as bug:  # noqa: BLE001 - see _break
+            self._break(bug)
+            return 1
+
+    def _carry_out(self) -> int:
+        cost = 1
+        for sender, message in self._inbox.next_turn():
+            cost += 1
+            try:
+                self._step(sender, message)
+            except ProtocolViolation as violation:
+                self._offended(sender, violation)
         ready = self.raft.ready()
         for to, message in ready.messages:
             self._send(to, self.name, message)
@@ -292,13 +338,22 @@ class Group:
                 self._reads.unconfirmed(answer.read, ReadNotConfirmed(self.name))
         if self._duties is not None:
             self._do_duties(self._duties)
-        if self.raft.has_more:
+        if self.raft.has_more or len(self._inbox):
             self._wake(self)
         self._arm()
+        self._neighbours.noted(self)
+        return cost + len(ready.committed) + len(ready.messages)
 
-    def close(self) -> None:
+    def stored_entries(self) -> list[Entry] | None:
+        """Everything after the base, as the device was given it; None while it is behind."""
+        state = self.raft.state
+        if self._closed or self._unstored or state.new_blocks or state.doubt is not None:
+            return None
+        return state.log.entries(state.log.base.index + 1, state.unwritten_from - 1)
+
+    def close(self, why: str = "this node is stopping") -> None:
         """Stop: nothing more is sent, stored, applied or answered."""
-        stopping = f"group {self.name}: this node is stopping"
+        stopping = f"group {self.name}: {why}"
         self._end(
             lambda: OutcomeUnknown(
                 f"{stopping}; the proposal may still be committed by the others"
@@ -316,9 +371,7 @@ class Group:
         if self._closed:
             return
         self._closed = True
-        for timer in (self._timer, self._store_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.disarm()
         self._unstored.clear()
         self._proposals.fail_all(of_proposals)
         self._reads.fail_all(of_reads)
@@ -331,7 +384,7 @@ class Group:
             return
         self.failure = bug
         problem = f"group {self.name} is out of service on this node"
-        self._loop.call_exception_handler({"message": problem, "exception": bug})
+        asyncio.get_running_loop().call_exception_handler({"message": problem, "exception": bug})
         self._end(
             lambda: OutcomeUnknown(f"{problem}; the proposal may have been or may be applied"),
             lambda: GroupFailed(self.name, repr(bug)),
@@ -350,9 +403,7 @@ class Group:
         """
         while self._unstored and not self._closed:
             if self._unstored[0].blocks and self._device.full:
-                if self._store_timer is None:
-                    later = self._loop.call_later(FULL_DEVICE_RETRY_S, self._store_again)
-                    self._store_timer = later
+                self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
                 return
             write = self._unstored.popleft()
             try:
@@ -361,10 +412,6 @@ class Group:
                 self._failed(error)
                 return
             future.add_done_callback(partial(self._stored, write.seq))
-
-    def _store_again(self) -> None:
-        self._store_timer = None
-        self._store()
 
     def _stored(self, seq: int, done: asyncio.Future[None]) -> None:
         if self._closed or done.cancelled():
@@ -388,7 +435,10 @@ class Group:
         self.applied = entries[-1].index
         self._reads.applied_to(self.applied)
 
-    def _announce(self, event: RoleChanged) -> None:
+    def _announce(self, event: Event) -> None:
+        if isinstance(event, MembershipNoticed):
+            logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
+            return
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,
@@ -402,6 +452,10 @@ class Group:
                 listener(event)
             except Exception:
                 logger.exception("group %s: a listener raised", self.name)
+
+    def _arm(self) -> None:
+        duties = self._duties if self._on_duty_in else None
+        self._deadlines.arm(self.raft, None if duties is None else duties.next_duty_ns())
 
     def _do_duties(self, duties: LeaderDuties) -> None:
         """Start, stop and carry out what only the leader does for its machine."""
@@ -423,30 +477,3 @@ class Group:
             except Rejected as refusal:
                 logger.debug("group %s: a duty waits: %s", self.name, refusal)
             self._wake(self)
-
-    def _arm(self) -> None:
-        """Have one timer stand for the next deadline. One that stands earlier is left alone."""
-        deadline_ns = self.raft.deadline_ns()
-        if self._on_duty_in and self._duties is not None:
-            duty_ns = self._duties.next_duty_ns()
-            if duty_ns is not None:
-                deadline_ns = min(deadline_ns, duty_ns)
-        if self._timer is not None:
-            if self._timer_ns <= deadline_ns:
-                return
-            self._timer.cancel()
-        delay_s = max(0, deadline_ns - self._clocks.monotonic_ns()) / 1e9
-        self._timer_ns = deadline_ns
-        self._timer = self._loop.call_later(delay_s, self._rang)
-
-    def _rang(self) -> None:
-        self._timer = None
-        if self._closed:
-            return
-        now_ns = self._clocks.monotonic_ns()
-        try:
-            if self.raft.deadline_ns() <= now_ns:
-                self.raft.tick(now_ns)
-        except Exception as bug:  # noqa: BLE001 - see _break
-            self._break(bug)
-        self._wake(self)

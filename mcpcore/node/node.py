@@ -1,7 +1,8 @@
 """A node: many groups over one log, one connection per peer and one turn per loop turn.
 
 This module exists so that the parts of a node are put together, started and stopped in one place.
-It holds no rule of any protocol: messages go to groups, groups' messages go to peers.
+It holds no rule of any protocol: messages go to groups, groups' messages go to peers. Which groups
+there are is the business of ``hosting``, when they act that of ``scheduler``.
 """
 
 from __future__ import annotations
@@ -18,33 +19,36 @@ import msgpack
 
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation, UnknownGroup
+from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
+from mcpcore.node import node_words
+from mcpcore.node.backup import Backup
+from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
-from mcpcore.node.machine import ReplicatedState, StateMachine
-from mcpcore.node.outgoing import Outgoing
+from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.liveness import Beat
+from mcpcore.node.machine import StateMachine
+from mcpcore.node.pulse import Pulse
+from mcpcore.node.repair import open_log
+from mcpcore.node.scheduler import Scheduler
+from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice, RecoveredGroup
-from mcpcore.node.storage.wal import WriteAheadLog
+from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.salvage import Salvage
+from mcpcore.node.storage.salvage_report import in_words
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
-from mcpcore.raft.codec import Row, from_row
-from mcpcore.raft.core import Raft
-from mcpcore.raft.log import RaftLog
+from mcpcore.raft.codec import from_row
 from mcpcore.raft.messages import Message
-from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.types import Configuration
 
 logger = logging.getLogger("mcpcore.node")
 
 __all__ = ["GroupConfig", "Node", "NodeConfig"]
-
-CLOCK_BEAT_S = 1.0
 
 
 class Node:
@@ -68,22 +72,28 @@ class Node:
         rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self._machine = machine
         self._disk = disk
         self._own_disk: FileDisk | None = None
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
         self._device: LogDevice | None = None
+        self._salvage: Salvage | None = None
+        self._scrubber: Scrubber | None = None
+        self._scrubbing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
         self._timekeeper: Timekeeper | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._scheduler: Scheduler | None = None
         self._service = ClientService(self)
-        self._groups: dict[str, Group] = {}
-        self._due: dict[Group, None] = {}
-        self._turn_is_due = False
-        self._outgoing: dict[str, Outgoing] = {}
+        self._pulse: Pulse | None = None
+        self._hosting = Hosting(
+            config,
+            machine,
+            self._clocks,
+            self._rng,
+            failed=self._fail,
+            offended=self._offended,
+        )
         self._incarnations: dict[str, str] = {}
-        self._quiet: set[str] = set()
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -98,7 +108,6 @@ class Node:
         """Recover the log, make the groups that are new, listen, and take part.
 
         Raises:
-            StorageCorrupt: the log is damaged; the message says where and what to do.
             InvalidInput: the configuration cannot be used.
         """
         config = self.config
@@ -106,14 +115,15 @@ class Node:
             self._disk = self._own_disk = FileDisk()
         owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
         try:
-            self._device = await WriteAheadLog.open(
+            device, self._salvage = await open_log(
                 self._disk,
                 config.data,
                 identity=owner,
                 monotonic_ns=self._clocks.monotonic_ns,
                 on_failure=self._fail,
             )
-            report = self._device.report
+            self._device = device
+            report = device.report
             if report.torn is not None:
                 logger.warning(
                     "node %s: cut a torn tail of %d bytes at %s, byte %d",
@@ -122,7 +132,7 @@ class Node:
                     report.torn.path,
                     report.torn.offset,
                 )
-            self._transport = Transport(
+            self._transport = transport = Transport(
                 TransportConfig(
                     cluster=config.cluster,
                     node=config.name,
@@ -136,25 +146,61 @@ class Node:
             )
             for peer, address in config.peers.items():
                 self._transport.add_peer(peer, address)
+            life = 1 + self._rng.getrandbits(62)
             self._timekeeper = Timekeeper(
                 config.name,
                 tuple(config.peers),
                 self._clocks,
                 self._disk,
                 config.data,
-                life=1 + self._rng.getrandbits(62),
-                fresh=not self._device.groups(),
+                life=life,
+                fresh=not self._device.groups() and not report.amnesia,
             )
             await self._timekeeper.start()
-            await self._recover(self._device, self._timekeeper)
+            self._scheduler = Scheduler(
+                config.limits.max_frame_bytes,
+                self._clocks,
+                header=self._timekeeper.header,
+                post=self._transport.send,
+            )
+            self._pulse = Pulse(
+                life,
+                lambda: transport.peers,
+                self._hosting,
+                self._scheduler,
+                self._device,
+                self._clocks,
+                disk_bound_ns=config.disk_bound_ns,
+                elections_at_once=config.elections_at_once,
+            )
+            await self._hosting.recover(
+                Surroundings(
+                    self._disk,
+                    self._device,
+                    CatalogFile(self._disk, config.data),
+                    self._timekeeper,
+                    self._scheduler,
+                    self._pulse,
+                )
+            )
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
+            if config.scrub_bytes_per_s:
+                self._scrubber = Scrubber(
+                    self._disk,
+                    config.data,
+                    device,
+                    lambda: self._hosting,
+                    bytes_per_s=config.scrub_bytes_per_s,
+                )
+                scrubbing = self._scrubber.run()
+                self._scrubbing = asyncio.get_running_loop().create_task(scrubbing, name="scrub")
         except BaseException:
             await self.stop()
             raise
-        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="clock-beat")
-        for group in self._groups.values():
-            self._wake(group)
+        self._pulse.start()
+        for group in self._hosting:
+            self._scheduler.wake(group)
 
     async def stop(self) -> None:
         """Stop taking part, finish what is on its way to the disk, and let go of everything.
@@ -166,11 +212,12 @@ class Node:
     def _begin_to_stop(self) -> asyncio.Task[None]:
         if self._stop_task is None:
             self._stopping = True
-            for group in self._groups.values():
-                group.close()
+            self._hosting.close()
             self._service.close()
-            if self._beating is not None:
-                self._beating.cancel()
+            if self._scrubbing is not None:
+                self._scrubbing.cancel()
+            if self._scheduler is not None:
+                self._scheduler.close()
             stopping = self._let_go()
             self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
         return self._stop_task
@@ -217,10 +264,35 @@ class Node:
         Raises:
             UnknownGroup: there is no such group here.
         """
-        group = self._groups.get(name)
-        if group is None:
-            raise UnknownGroup(name, self.config.name, self.groups)
-        return group
+        return self._hosting.group(name)
+
+    async def create_group(self, name: str, config: GroupConfig) -> Group:
+        """Make a group here, and serve it from now on, after restarts too. Each of its members has
+        to be told. Making it again as it was made is harmless.
+
+        Raises:
+            InvalidInput: no such group can be here, or (``GroupExists``) another one is.
+            StorageFailed: the log does not work.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._hosting.create(name, config)))
+
+    async def retire_group(self, name: str) -> None:
+        """End a group here, and drop its log. Each of its members has to be told.
+
+        Raises:
+            UnknownGroup: it is not here.
+            StorageFailed: the log does not work.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._hosting.retire(name)))
+
+    def made_as(self, name: str) -> GroupConfig:
+        """How a group here was first made: its voters then, and its settings.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        self.group(name)
+        return self._hosting.made_as(name)
 
     @property
     def clock(self) -> NodeClock:
@@ -231,13 +303,31 @@ class Node:
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
-        return tuple(sorted(self._groups))
+        return self._hosting.names
+
+    def groups_in_brief(self) -> dict[str, Any]:
+        """Which groups are here, as ``mcpctl group list`` shows them: cheap for thousands."""
+        return {
+            "node": self.config.name,
+            "groups": self._hosting.in_brief(),
+            "retired": self._hosting.retired,
+        }
+
+    def back_up(self, group: str) -> Backup:
+        """The applied state of a group as it is now, to be read piece by piece.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+            Rejected: the group is out of service here.
+        """
+        return Backup(self.group(group), self.config.cluster, self._clocks.wall_ns())
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
+        assert self._pulse is not None
         device = self._device
         health = self._timekeeper.health()
         now_ns = self._clocks.monotonic_ns()
@@ -250,6 +340,8 @@ class Node:
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
             "log_bytes": self._log_bytes(),
+            "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
+            "log_damage": in_words(self._salvage) if self._salvage is not None else [],
             "log_bytes_written": device.stats.bytes_written,
             "last_sync_ms": device.stats.last_sync_ns / 1e6,
             "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
@@ -259,7 +351,11 @@ class Node:
                 "reasons": list(health.reasons),
                 "view": [asdict(row) for row in self.clock.view()],
             },
-            "groups": {name: asdict(self._groups[name].status()) for name in self.groups},
+            "disk_stalled": self._pulse.disk.stalled,
+            "disk_full": device.no_space,
+            "groups_asleep": len(self._pulse.sleepers),
+            "messages_for_unknown_groups": self._hosting.unknown_messages,
+            "groups": {name: asdict(self.group(name).status()) for name in self.groups},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
@@ -273,8 +369,8 @@ class Node:
             logger.warning("node %s came back without its memory (wiped disk?)", peer)
         if self._timekeeper is not None:
             self._timekeeper.connected(peer)
-        for group in self._groups.values():
-            group.peer_connected(peer, remembers=known == incarnation)
+        for group in self._hosting:
+            group.peer_connected(peer, incarnation=incarnation)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
         """Nothing to do: silence is judged by the groups, from what arrives."""
@@ -297,14 +393,10 @@ class Node:
         for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
                 raise InvalidInput("a message must be an array that starts with its group")
-            group = self._groups.get(row[0])
-            message = from_row(row[1:])
-            if group is None:
-                continue  # a group that this node does not (or not yet) have
-            try:
-                group.receive(peer, message)
-            except ProtocolViolation as violation:
-                raise InvalidInput(str(violation)) from violation
+            if row[0] == node_words.NODE:
+                self._hear(peer, node_words.from_row(row))
+            else:
+                self._deliver(peer, row[0], from_row(row[1:]))
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""
@@ -312,58 +404,31 @@ class Node:
 
     # --- inside --------------------------------------------------------------------------------
 
-    async def _recover(self, device: LogDevice, timekeeper: Timekeeper) -> None:
-        recovered = device.groups()
-        for name in sorted(recovered.keys() - self.config.groups.keys()):
-            logger.warning(
-                "node %s: the log holds group %s, which the configuration does not name; it is "
-                "kept and not served",
-                self.config.name,
-                name,
-            )
-        created = []
-        for name, config in self.config.groups.items():
-            if name not in recovered:
-                configuration = Configuration.of(config.voters)
-                created.append(device.create_group(name, configuration))
-                recovered[name] = RecoveredGroup(
-                    name, device.hard_state(name), RaftLog().base, configuration
-                )
-        await asyncio.gather(*created)  # one sync for all of them
-        for name, config in self.config.groups.items():
-            self._groups[name] = self._make_group(
-                recovered[name], config.settings, device, timekeeper
-            )
-        device.release_recovered()
+    def _hear(self, peer: str, words: node_words.Words) -> None:
+        """What concerns the node, or many of its groups at once."""
+        assert self._pulse is not None
+        if isinstance(words, Beat):
+            self._pulse.heard(peer, words)
+        elif isinstance(words, node_words.Rouse):
+            self._pulse.roused(peer)
+        else:
+            for group, message in words:
+                self._deliver(peer, group, message)
 
-    def _make_group(
-        self,
-        found: RecoveredGroup,
-        settings: RaftSettings,
-        device: LogDevice,
-        timekeeper: Timekeeper,
-    ) -> Group:
-        raft = Raft(
-            self.config.name,
-            settings,
-            random.Random(self._rng.getrandbits(64)),
-            configuration=found.configuration,
-            hard_state=found.hard_state,
-            log=RaftLog(found.base, found.entries),
-            now_ns=self._clocks.monotonic_ns(),
-            group=found.name,
-        )
-        return Group(
-            found.name,
-            raft,
-            ReplicatedState(self._machine(found.name)),
-            device,
-            self._clocks,
-            send=self._send,
-            wake=self._wake,
-            failed=self._fail,
-            clock_health=timekeeper.health,
-        )
+    def _deliver(self, peer: str, name: str, message: Message) -> None:
+        group = self._hosting.find(name)
+        if group is None:  # a group that this node does not, or not yet, or not any more have
+            self._hosting.unknown_messages += 1
+            return
+        try:
+            group.receive(peer, message)
+        except ProtocolViolation as violation:
+            raise InvalidInput(str(violation)) from violation
+
+    def _offended(self, peer: str, violation: ProtocolViolation) -> None:
+        """A message that had to wait for its turn was one that no correct member sends."""
+        if self._transport is not None:
+            self._transport.end_session(peer, str(violation))
 
     def _log_bytes(self) -> int | None:
         """What the log takes on the disk; None if the disk does not say. A status is wanted most
@@ -381,44 +446,6 @@ class Node:
             logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
             return None
         return total
-
-    def _wake(self, group: Group) -> None:
-        self._due[group] = None
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """One turn of every group that wants one, then one frame to every peer."""
-        self._turn_is_due = False
-        due, self._due = self._due, {}
-        for group in due:
-            group.turn()
-        outgoing, self._outgoing = self._outgoing, {}
-        for peer, messages in outgoing.items():
-            for rows, droppable in messages.frames():
-                self._post(peer, rows, droppable)
-
-    def _post(self, peer: str, rows: list[Row], droppable: bool) -> None:
-        if self._transport is None or self._timekeeper is None or self._stopping:
-            return
-        self._quiet.discard(peer)
-        frame = (self._timekeeper.header(peer), rows)
-        self._transport.send(peer, msgpack.packb(frame), droppable=droppable)
-
-    async def _beat(self) -> None:
-        """Tell peers the time that heard nothing else lately, so that clocks stay known."""
-        while True:
-            self._quiet = set(self.config.peers)
-            await asyncio.sleep(CLOCK_BEAT_S)
-            for peer in sorted(self._quiet):
-                self._post(peer, [], True)
-
-    def _send(self, to: str, group: str, message: Message) -> None:
-        messages = self._outgoing.get(to)
-        if messages is None:
-            messages = self._outgoing[to] = Outgoing(self.config.limits.max_frame_bytes)
-        messages.add(group, message)
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""

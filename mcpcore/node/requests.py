@@ -40,6 +40,15 @@ class Op(IntEnum):
     """(request): events follow until CANCEL or the end of the connection."""
     CANCEL = 6
     """(id of the watch): answered with None."""
+    CREATE_GROUP = 20
+    """(voters, settings by name): administrators only; None once it is durable on this node."""
+    RETIRE_GROUP = 21
+    """(): administrators only; None once the group's log is dropped on this node."""
+    GROUPS = 22
+    """(): the groups of this node in brief, as a map."""
+    BACKUP = 40
+    """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
+    none at its end. Administrators only; one at a time on a connection."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -49,6 +58,10 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),
+    Op.CREATE_GROUP: (tuple, dict),
+    Op.RETIRE_GROUP: (),
+    Op.GROUPS: (),
+    Op.BACKUP: (int,),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from mcpcore.errors import (
@@ -20,7 +20,12 @@ from mcpcore.errors import (
     NotPermitted,
     OutcomeUnknown,
     QueueFull,
+    Rejected,
+    StorageFailed,
 )
+from mcpcore.node.backup import Backup
+from mcpcore.node.catalog import settings_from
+from mcpcore.node.config import GroupConfig
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
@@ -76,6 +81,7 @@ class _Served:
         self._forget = forget
         self._under_way: set[asyncio.Future[Any]] = set()
         self._watches: dict[int, Watching] = {}
+        self._backup: tuple[int, Backup] | None = None
         connection.on_frame = self.on_frame
         connection.on_close = self.ended
 
@@ -84,6 +90,7 @@ class _Served:
         for watching in self._watches.values():
             watching.cancel()
         self._watches.clear()
+        self._backup = None
         for future in list(self._under_way):
             future.cancel()  # nobody waits for the answer; a proposal takes its course all the same
         self._forget(self)
@@ -114,9 +121,17 @@ class _Served:
             self._count(group)
             reading = self._node.group(group).read(question, Consistency.parse(consistency))
             self._answer_later(number, reading)
+        elif op is Op.GROUPS:
+            self._reply(number, self._node.groups_in_brief())
+        elif op is Op.CREATE_GROUP:
+            self._only_administrators("group create")
+            made = GroupConfig(_names(arguments[0]), settings_from(arguments[1]))
+            self._await_later(number, group, self._node.create_group(group, made))
+        elif op is Op.RETIRE_GROUP:
+            self._only_administrators("group retire")
+            self._await_later(number, group, self._node.retire_group(group))
         elif op is Op.TRANSFER:
-            if self._connection.role is not Role.ADMIN:
-                raise NotPermitted("transfer-leader", self._connection.name)
+            self._only_administrators("transfer-leader")
             self._node.group(group).transfer_leadership(arguments[0])
             self._reply(number, None)
         elif op is Op.WATCH:
@@ -126,6 +141,37 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+        elif op is Op.BACKUP:
+            if self._connection.role is not Role.ADMIN:
+                raise NotPermitted("backup", self._connection.name)
+            self._reply(number, self._back_up(number, group, arguments[0]))
+
+    def _back_up(self, number: int, group: str, handle: int) -> object:
+        if not handle:
+            backup = self._node.back_up(group)
+            self._backup = (number, backup)
+            return (number, backup.described())
+        if self._backup is None or self._backup[0] != handle:
+            raise Rejected(f"no backup {handle} is under way on this connection; begin again")
+        piece = self._backup[1].piece()
+        if not piece:
+            self._backup = None
+        return piece
+
+    def _only_administrators(self, may: str) -> None:
+        if self._connection.role is not Role.ADMIN:
+            raise NotPermitted(may, self._connection.name)
+
+    def _await_later(self, number: int, group: str, work: Coroutine[Any, Any, object]) -> None:
+        """Answer None when something is done that takes its course whoever waits for it."""
+
+        async def done() -> None:
+            try:
+                await work
+            except OSError as error:
+                raise StorageFailed(f"group {group}: the disk did not take it: {error}") from error
+
+        self._answer_later(number, asyncio.get_running_loop().create_task(done()))
 
     def _count(self, group: str) -> None:
         if len(self._under_way) >= MAX_REQUESTS_PER_CLIENT:
@@ -176,6 +222,13 @@ class _Served:
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
         self._connection.send(encode_error(number, error))
+
+
+def _names(given: tuple[object, ...]) -> tuple[str, ...]:
+    names = tuple(name for name in given if type(name) is str)
+    if len(names) < len(given):
+        raise InvalidInput("voters must be names of nodes")
+    return names
 
 
 class _Pump:

@@ -141,6 +141,50 @@ class Table:
             self._wrong_kind(key, found, dict, "")
         return Table(self.file, found, (*self._path, key), self._lines)
 
+    def tables(self, key: str) -> list[tuple[str, dict[str, Any]]]:
+        """The tables under a header in double brackets: where each stands, and what is in it.
+
+        Raises:
+            InvalidInput: something else stands there.
+        """
+        found = self._typed(key, list, f"[[{key}]] (two brackets, a header of its own)")
+        if not all(type(item) is dict for item in found):
+            self.refuse(key, "holds something that is no table", f"Write [[{key}]] for each")
+        header = re.compile(rf"\s*\[\[\s*{re.escape(key)}\s*\]\]")
+        lines = [number for number, line in enumerate(self._lines, 1) if header.match(line)]
+        places = [f"{self.file}, line {line}" for line in lines]
+        if len(places) != len(found):  # written as an array of inline tables
+            places = [f"{self.where(key)}, item {number}" for number in range(1, len(found) + 1)]
+        return list(zip(places, found, strict=True))
+
+    def replace(self, place: str, value: object) -> None:
+        """Put a value in the place of what the file says.
+
+        Args:
+            place: keys joined by dots; a star means every key of a table. The last key need not
+                exist yet.
+
+        Raises:
+            InvalidInput: there is no such table.
+        """
+        *above, last = place.split(".")
+        tables = [self._values]
+        for key in above:
+            tables = [
+                child
+                for table in tables
+                for name, child in table.items()
+                if key in ("*", name) and type(child) is dict
+            ]
+        if not tables or not last or last == "*":
+            raise InvalidInput(
+                "leads to no table of the file",
+                where=f"{self.file}: {place}",
+                remedy="Write it like groups.election_timeout_s, or links.*.loss",
+            )
+        for table in tables:
+            table[last] = value
+
     # --- what is wrong --------------------------------------------------------------------------
 
     def finish(self) -> None:

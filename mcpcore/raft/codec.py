@@ -15,6 +15,7 @@ from mcpcore.errors import InvalidInput
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -22,14 +23,17 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Recall,
+    RecallReply,
+    Rest,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from mcpcore.raft.types import EMPTY_BLOCK, MAX_UINT, Block
 
-# Tags are part of the protocol: never reuse one, never renumber. Tag 1 is Append and is the only
-# one whose fields are not all integers or truth values.
+# Tags are part of the protocol: never reuse one, never renumber. Append and RecallReply carry a
+# block; the fields of all others are integers or truth values.
 _CLASSES: dict[int, type[Message]] = {
     1: Append,
     2: AppendReply,
@@ -42,6 +46,10 @@ _CLASSES: dict[int, type[Message]] = {
     9: TimeoutNow,
     10: ReadIndex,
     11: ReadIndexReply,
+    20: Rest,
+    21: Awake,
+    22: Recall,
+    23: RecallReply,
 }
 _TAGS = {kind: tag for tag, kind in _CLASSES.items()}
 _BLOCK_AT = 1 + Append._fields.index("block")
@@ -62,6 +70,8 @@ def to_row(message: Message) -> Row:
         block = message[_BLOCK_AT - 1]
         assert isinstance(block, Block)
         return (*row[:_BLOCK_AT], block.encoded, *row[_BLOCK_AT + 1 :])
+    if type(message) is RecallReply:
+        return (tag, *message[:-1], message.block.encoded)
     return (tag, *message)
 
 
@@ -89,12 +99,17 @@ def from_row(row: object) -> Message:
             raise InvalidInput(f"{kind.__name__} holds a field that is no {wanted.__name__} >= 0")
     if tag == 1:
         return _append(fields)
+    if kind is RecallReply:
+        return RecallReply._make((*fields[:-1], _block(fields[-1])))
     return kind(*fields)
 
 
+def _block(encoded: bytes) -> Block:
+    return EMPTY_BLOCK if encoded == EMPTY_BLOCK.encoded else Block.decode(encoded)
+
+
 def _append(fields: tuple[Any, ...]) -> Append:
-    encoded = fields[_BLOCK_AT - 1]
-    block = EMPTY_BLOCK if encoded == EMPTY_BLOCK.encoded else Block.decode(encoded)
+    block = _block(fields[_BLOCK_AT - 1])
     message = Append._make((*fields[: _BLOCK_AT - 1], block, *fields[_BLOCK_AT:]))
     if block.entries:
         first = block.entries[0]

@@ -7,14 +7,17 @@ answers of the members.
 
 from __future__ import annotations
 
-from mcpcore.raft.election import become_follower, quorum_contact_ns
+from mcpcore.raft.election import become_follower, office_ns
 from mcpcore.raft.messages import Heartbeat
-from mcpcore.raft.quorum import quorum_value
+from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.state import RaftState
 
 
 def advance_commit(state: RaftState) -> None:
-    """Commit what a quorum has on its disks, if it is of our own term (Figure 8)."""
+    """Commit what a quorum has on its disks, in enough zones, if it is of our own term (Figure 8).
+
+    A leader that is no voter (any more) counts the voters and not itself (section 6).
+    """
     if not state.is_leader:
         return
     progress, own, durable = state.progress, state.id, state.durable_index
@@ -22,7 +25,7 @@ def advance_commit(state: RaftState) -> None:
     def stored(peer: str) -> int:
         return durable if peer == own else progress[peer].match if peer in progress else 0
 
-    index = quorum_value(state.configuration, stored)
+    index = zone_quorum_value(state.configuration, stored)
     if index > state.commit and state.log.term_at(index) == state.term:
         state.commit = index
 
@@ -41,7 +44,11 @@ def announce_commit(state: RaftState) -> None:
 
 
 def beat(state: RaftState) -> None:
-    """Say to every member that we still lead, and which reads wait for its answer."""
+    """Say to every member that we still lead, and which reads wait for its answer.
+
+    When the next regular one is due is not touched: reads without end would put it off for ever,
+    and with it the look at our own office (``check_office``).
+    """
     for peer, progress in state.progress.items():
         state.send(
             peer,
@@ -56,16 +63,26 @@ def beat(state: RaftState) -> None:
         )
         progress.commit_sent = state.commit
     state.read_round_sent = state.read_round
-    state.heartbeat_due_ns = state.now_ns + state.settings.heartbeat_ns
+
+
+def next_beat_ns(state: RaftState) -> int:
+    """When the next regular heartbeat is due, counted from now.
+
+    Aligned, the beats of all groups of a node fall on the same moments and travel together; the
+    first of them comes early, none ever late.
+    """
+    interval = state.settings.heartbeat_ns
+    return state.now_ns + interval - (state.now_ns % interval if state.aligned else 0)
 
 
 def check_office(state: RaftState) -> None:
     """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
-    silent_ns = state.now_ns - quorum_contact_ns(state)
+    silent_ns = state.now_ns - office_ns(state)
     if silent_ns >= state.settings.election_timeout_ns:
         become_follower(
             state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"
         )
     elif state.disk_stalled():
-        stalled_s = (state.now_ns - state.writes[0].since_ns) / 1e9
+        since_ns = state.writes[0].since_ns if state.writes else state.now_ns
+        stalled_s = max(state.now_ns - since_ns, state.settings.election_timeout_ns) / 1e9
         become_follower(state, state.term, "", f"the disk has not answered for {stalled_s:.1f} s")

@@ -13,20 +13,36 @@ names when the next ``tick`` is due.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mcpcore.errors import (
+    InvalidInput,
     NotLeader,
     ProposalTooLarge,
     ProtocolViolation,
     QueueFull,
     TransferUnderWay,
 )
-from mcpcore.raft import commitment, election, reads, replication, transfer
+from mcpcore.raft import (
+    commitment,
+    election,
+    identity,
+    quiescence,
+    reads,
+    recall,
+    reconfiguration,
+    replication,
+    tracking,
+    transfer,
+)
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
+    Awake,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -34,12 +50,15 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Recall,
+    RecallReply,
+    Rest,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.state import NEVER, Entropy, Event, RaftState, ReadAnswer, Role, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 Row = tuple[str, Message]
@@ -54,14 +73,14 @@ class Ready(NamedTuple):
         write: to make durable, then ``Raft.written(write.seq)``; None if nothing is new.
         committed: entries to apply, each exactly once, in order.
         reads: reads that may be answered once applied up to their index (0: cannot be confirmed).
-        events: what changed about roles, for logs and people.
+        events: what changed about roles and members, for logs and people.
     """
 
     messages: list[Row]
     write: Write | None
     committed: list[Entry]
     reads: list[ReadAnswer]
-    events: list[RoleChanged]
+    events: list[Event]
 
 
 class Raft:
@@ -77,6 +96,10 @@ class Raft:
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+        incarnation: the identity of this member's disk, drawn when it was new; empty if the driver
+            keeps none.
+        aligned: send heartbeats at multiples of their interval, together with other groups'.
+        doubt: what the disk lost, if it did; ``log`` is then what stands before it.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -95,6 +118,9 @@ class Raft:
         log: RaftLog | None = None,
         now_ns: int = 0,
         group: str = "main",
+        incarnation: str = "",
+        aligned: bool = False,
+        doubt: Doubt | None = None,
     ) -> None:
         self._state = RaftState(
             node,
@@ -105,7 +131,10 @@ class Raft:
             hard_state=hard_state,
             log=log if log is not None else RaftLog(),
             now_ns=now_ns,
+            incarnation=incarnation,
+            doubt=doubt,
         )
+        self._state.aligned = aligned
 
     # --- what is ---------------------------------------------------------------------------
 
@@ -127,14 +156,18 @@ class Raft:
     def deadline_ns(self) -> int:
         """When the next ``tick`` is due, on the clock handed in."""
         state = self._state
+        if state.quiet:
+            return NEVER
         if state.role is Role.LEADER:
             return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
-        return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
+        return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)
 
     def check(self) -> None:
         """Every promise the state makes about itself."""
         self._state.check()
+        quiescence.check(self._state)
 
     def __repr__(self) -> str:
         return f"<{self._state!r}>"
@@ -144,19 +177,25 @@ class Raft:
     def tick(self, now_ns: int) -> None:
         """Time passed."""
         state = self._enter(now_ns)
+        if state.quiet:
+            return
         before = (state.term, state.leader)
         if state.is_leader:
             commitment.check_office(state)
         if state.is_leader:
             transfer.give_up_when_late(state)
             replication.resend_lost(state)
+            reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
         else:
             if now_ns >= state.election_deadline_ns:
                 silence = f"{state.leader or 'no leader'} has been silent"
                 election.start_pre_vote(state, silence)
             reads.expire_forwarded(state)
+            if state.doubt is not None:
+                recall.ask_when_due(state, state.doubt)
         self._leave(before)
 
     def propose(self, data: bytes, now_ns: int, kind: EntryKind = EntryKind.COMMAND) -> Entry:
@@ -167,6 +206,7 @@ class Raft:
 
         Raises:
             NotLeader: ask the leader named.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             TransferUnderWay: leadership is being handed over.
             ProposalTooLarge: the command exceeds the limit.
             QueueFull: too many uncommitted bytes are waiting.
@@ -175,9 +215,12 @@ class Raft:
         if now_ns > state.now_ns:
             state.now_ns = now_ns
         if state.role is not Role.LEADER:
+            recall.refuse_if_stuck(state)
             raise NotLeader(state.group, state.leader or None)
         if state.transfer_target:
             raise TransferUnderWay(state.group, state.transfer_target)
+        if kind is EntryKind.CONFIG:
+            raise InvalidInput("a configuration is changed with propose_change", where="kind")
         settings = state.settings
         size = len(data)
         if size > settings.max_proposal_bytes:
@@ -185,6 +228,7 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
+        quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
         entry = Entry(state.term, state.log.last_index + 1, kind, data)
         state.log.append((entry,))
@@ -198,9 +242,13 @@ class Raft:
 
         Raises:
             NotLeader: no leader is known.
+            GroupInDoubt: so many members lost part of their logs that nobody may lead.
             QueueFull: too many reads are waiting.
         """
-        return reads.ask(self._enter(now_ns))
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        recall.refuse_if_stuck(state)
+        return reads.ask(state)
 
     def lease_read(self, now_ns: int) -> int:
         """The index to which state must be applied to read right now, without asking anybody.
@@ -218,24 +266,83 @@ class Raft:
             NotLeader: we have nothing to hand over.
             TransferRefused: the target cannot lead, or another transfer is under way.
         """
-        transfer.start(self._enter(now_ns), target)
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        transfer.start(state, target)
 
-    def peer_connected(self, peer: str, now_ns: int, *, remembers: bool = True) -> None:
+    def propose_change(
+        self,
+        changes: Iterable[Change],
+        now_ns: int,
+        *,
+        joint: bool | None = None,
+        auto_leave: bool = True,
+        force: bool = False,
+    ) -> Entry:
+        """Change who takes part, or what is known of the members (paper section 6).
+
+        The new configuration is in force here at once. A joint one is left by the leader itself
+        once it is committed and applied, unless ``auto_leave`` is False.
+
+        Args:
+            changes: applied in order, all or nothing.
+            joint: True for a joint change, False for a simple one; None chooses a joint one only
+                if more than one voter changes.
+            force: promote a learner that has not caught up.
+
+        Returns:
+            The entry: the change is made if ``ready`` hands it out, in this term.
+
+        Raises:
+            NotLeader: ask the leader named.
+            TransferUnderWay: leadership is being handed over.
+            ChangePending: another change is under way, or this leader has committed nothing yet.
+            LearnerBehind: a learner to be promoted has not caught up.
+            ChangeRefused: the change leads nowhere good; the reason says why.
+            InvalidInput: a change is malformed.
+        """
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        return reconfiguration.propose(
+            state, tuple(changes), joint=joint, auto_leave=auto_leave, force=force
+        )
+
+    def leave_joint(self, now_ns: int) -> Entry:
+        """Leave a joint change that does not leave by itself.
+
+        Raises:
+            NotLeader: ask the leader named.
+            TransferUnderWay: leadership is being handed over.
+            ChangePending: the joint configuration is not yet committed and applied.
+            ChangeRefused: there is no joint change.
+        """
+        state = self._enter(now_ns)
+        quiescence.wake(state, now_ns)
+        return reconfiguration.leave_joint(state)
+
+    def place(self, member: str, round_trip_ns: int) -> None:
+        """A member says how far a quorum is from it; the best placed one is preferred as leader.
+
+        Args:
+            round_trip_ns: from ``member`` to a quorum of the voters and back; 0 for unknown. Our
+                own is measured here and need not be told.
+        """
+        self._state.preference.round_trips_ns[member] = round_trip_ns
+
+    def peer_connected(self, peer: str, now_ns: int, *, incarnation: str = "") -> None:
         """A new connection to ``peer`` stands; whatever was under way on the old one is lost.
 
         Args:
-            remembers: False if the peer came back without its disk, so that nothing it once
-                confirmed holds any more.
+            incarnation: the identity of the disk behind the peer, as its side of the connection
+                states it; empty if the driver cannot tell.
         """
         state = self._enter(now_ns)
-        progress = state.progress.get(peer)
-        if progress is not None:
-            state.session_counter += 1
-            progress.session = state.session_counter
-            if not remembers:
-                progress.match = 0
-            progress.probe()
-            progress.commit_sent = 0
+        if peer == state.leader or state.is_leader:
+            quiescence.wake(state, now_ns)
+        identity.meet(state, peer, incarnation)
+        if state.is_leader:
+            tracking.reconnect(state, peer)
+            reconfiguration.tend(state)
 
     def written(self, seq: int, now_ns: int) -> None:
         """All writes up to ``seq`` are durable."""
@@ -257,9 +364,44 @@ class Raft:
                 it was before, except that time has passed and a higher term was noted.
         """
         state = self._enter(now_ns)
+        if state.quiet and quiescence.disturbs(state, message):
+            quiescence.wake(state, now_ns, by=sender)
         before = (state.term, state.leader)
         self._dispatch(sender, message)
         self._leave(before)
+
+    # --- sleep, and the disk -----------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether this member sleeps: see ``mcpcore.raft.quiescence``."""
+        return self._state.quiet
+
+    def rest(self, now_ns: int) -> bool:
+        """Put the group to sleep, if it has nothing to do; for a leader whose node hears the nodes
+        of all members. Returns whether this member sleeps now.
+        """
+        state = self._enter(now_ns)
+        if not state.quiet and not quiescence.unrest(state):
+            quiescence.fall_asleep(state)
+        return state.quiet
+
+    def wake(self, now_ns: int, heard_ns: int) -> None:
+        """Wake up, as if the last heartbeat had been at ``heard_ns``; harmless when awake."""
+        quiescence.wake(self._enter(now_ns), heard_ns)
+
+    def disk(self, now_ns: int, *, stalled: bool, full: bool) -> None:
+        """What the driver knows of the disk, beyond the writes of this group.
+
+        Args:
+            stalled: it has not answered for too long; a leader steps down at the next ``tick``.
+            full: it answers, and takes nothing more.
+        """
+        state = self._enter(now_ns)
+        if state.device_full and not full:
+            for write in state.writes:  # it was full, not silent
+                write.since_ns = now_ns
+        state.device_stalled, state.device_full = stalled, full
 
     # --- what must happen ------------------------------------------------------------------
 
@@ -267,19 +409,27 @@ class Raft:
         """Take what must happen now. Empty lists and None if there is nothing."""
         state = self._state
         if state.role is Role.LEADER:
+            if state.chores:
+                reconfiguration.tend(state)
             transfer.offer_when_ready(state)
             if state.read_round > state.read_round_sent:
                 commitment.beat(state)
             replication.replicate(state)
             commitment.announce_commit(state)
             reads.confirm(state)
+        elif state.doubt is not None:
+            recall.end_if_certain(state, state.doubt)
         write = state.take_write()
         committed: list[Entry] = []
         if state.handed < state.commit:
-            last = state.log.limit(state.handed + 1, state.commit, state.settings.max_apply_bytes)
+            most = min(state.commit, state.handed + state.settings.max_apply_entries)
+            last = state.log.limit(state.handed + 1, most, state.settings.max_apply_bytes)
             committed = state.log.entries(state.handed + 1, last)
             if state.role is Role.LEADER:
                 state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
+                # Applied now: a change may be finished, and another begun.
+                if state.handed < state.configurations[-1][0] <= last:
+                    state.chores = True
             state.handed = last
         ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
         state.outbox, state.read_answers, state.events = [], [], []
@@ -287,8 +437,10 @@ class Raft:
 
     @property
     def has_more(self) -> bool:
-        """Whether another ``ready`` would hand out more: committed entries come in portions."""
-        return self._state.handed < self._state.commit
+        """Whether another ``ready`` would hand out more: committed entries come in portions, and a
+        leader has work of its own once a configuration is applied.
+        """
+        return self._state.handed < self._state.commit or self._state.chores
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -305,10 +457,12 @@ class Raft:
 
     def _dispatch(self, sender: str, message: Message) -> None:
         state = self._state
+        if state.doubt is not None and state.doubt.fact.forgotten:
+            return  # It may have promised anything to anybody: every word could break a promise.
         term = message.term
         kind = type(message)
         if term > state.term:
-            if kind is Append or kind is Heartbeat:
+            if kind is Append or kind is Heartbeat or kind is Rest:
                 election.become_follower(state, term, sender, f"{sender} leads term {term}")
             elif kind in _REPLIES:
                 reason = f"{sender} is already in term {term}"
@@ -322,6 +476,9 @@ class Raft:
             if kind is Heartbeat:
                 assert isinstance(message, Heartbeat)
                 state.reply(sender, HeartbeatReply(state.term, message.session, 0, 0))
+                return
+            if kind is Rest:
+                state.reply(sender, Awake(state.term))  # it leads no more, and must not sleep on
                 return
             if kind not in _TERM_NEED_NOT_BE_OURS:
                 return  # An answer or offer of an older term: it counts for nothing now.
@@ -350,6 +507,15 @@ class Raft:
                 reads.on_read_index(state, sender, message)
             case ReadIndexReply():
                 reads.on_read_index_reply(state, sender, message)
+            case Rest():
+                self._expect_follower(sender, term)
+                quiescence.on_rest(state, sender, message)
+            case Awake():
+                pass  # whoever slept is awake by now
+            case Recall():
+                recall.on_recall(state, sender, message)
+            case RecallReply():
+                recall.on_recall_reply(state, sender, message)
 
     def _expect_follower(self, sender: str, term: int) -> None:
         state = self._state
@@ -362,8 +528,8 @@ class Raft:
 
 # Questions are answered with our newer term. A pre-vote changes no term, so whoever lags behind can
 # still grant one; its answer names the term that was asked about.
-_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex})
-_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply})
+_TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})
+_REPLIES = frozenset({AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake})
 
 
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
@@ -379,3 +545,4 @@ def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -
         if answer.round > state.read_round_sent:
             raise ProtocolViolation(f"{sender} confirms read round {answer.round}, not yet sent")
         progress.round = max(progress.round, answer.round)
+        replication.measure(progress, state.now_ns - answer.sent_ns)

@@ -135,6 +135,61 @@ class ReadIndexReply(NamedTuple):
     read_index: int
 
 
+class Rest(NamedTuple):
+    """All is said: sleep until something concerns us, if your log too ends at ``index``.
+
+    The group then relies on the beats between the nodes (``mcpcore.raft.quiescence``).
+    """
+
+    term: int
+    session: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class Awake(NamedTuple):
+    """I am awake in ``term``: wake up too."""
+
+    term: int
+
+
+class Recall(NamedTuple):
+    """I lost part of my log: who still holds it? Asked of everybody by a member in doubt.
+
+    Args:
+        number: of the question; the answer repeats it.
+        first: the first index the asker does not hold.
+        anchor_term: term of the first entry that it does hold again; 0 if there is none.
+        anchor_index: its index.
+    """
+
+    term: int
+    number: int
+    first: int
+    anchor_term: int
+    anchor_index: int
+
+
+class RecallReply(NamedTuple):
+    """The answer to a :class:`Recall`.
+
+    Args:
+        held: whether the answering log holds the anchor and what stands before it; then
+            ``prev_term`` and ``block`` mean something.
+        prev_term: the term of the entry before ``first``.
+        last_index: how far the log reaches, if it is a leader's; otherwise 0.
+        in_doubt: whether the answering member is in doubt itself.
+        block: entries from ``first`` on, all before the anchor.
+    """
+
+    term: int
+    number: int
+    held: bool
+    prev_term: int
+    last_index: int
+    in_doubt: bool
+    block: Block
+
+
 Message = (
     PreVote
     | PreVoteReply
@@ -147,5 +202,9 @@ Message = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | Rest
+    | Awake
+    | Recall
+    | RecallReply
 )
 """Anything that one member may say to another."""

@@ -100,15 +100,24 @@ def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
 def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress | None:
     """The member's progress, if this answer belongs to our present conversation.
 
-    Answers of an older term do not come this far (``Raft.step``).
+    Answers of an older term do not come this far (``Raft.step``), those of a disk that was not
+    admitted no farther.
     """
     progress = state.progress.get(sender)
-    if progress is None or session != progress.session:
+    if progress is None or session != progress.session or progress.stranger:
         return None
     if sent_ns > state.now_ns:
         raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")
     progress.contact_ns = max(progress.contact_ns, sent_ns)
     return progress
+
+
+def measure(progress: Progress, round_trip_ns: int) -> None:
+    """Smooth the round trip with the usual eighth, so that one late answer moves it little."""
+    before_ns = progress.round_trip_ns
+    progress.round_trip_ns = (
+        before_ns + (round_trip_ns - before_ns) // 8 if before_ns else round_trip_ns
+    )
 
 
 def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> None:
@@ -121,6 +130,10 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
     if progress.probing:
         progress.probing = progress.waiting = False
         progress.next = progress.match + 1
+    if progress.catch_up is not None:
+        progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
+    if peer in state.leaving:
+        state.chores = True  # it may know enough now, and nothing more is meant for it
     advance_commit(state)
 
 

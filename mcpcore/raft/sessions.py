@@ -364,3 +364,21 @@ def _unreadable(fault: str) -> InvalidInput:
 
 def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_UINT
+
+
+def describe_entry(data: bytes) -> dict[str, int | bytes | str]:
+    """What a SESSION entry says, for people who look at a log: ``op`` and its fields."""
+    if data == _REGISTER_BYTES:
+        return {"op": "register"}
+    if len(data) == _CLOSE_HEAD.size and data[0] == _CLOSE:
+        return {"op": "close", "session": _CLOSE_HEAD.unpack(data)[1]}
+    if len(data) >= _COMMAND_HEAD.size and data[0] == _COMMAND:
+        _, session, sequence, below = _COMMAND_HEAD.unpack_from(data)
+        return {
+            "op": "command",
+            "session": session,
+            "sequence": sequence,
+            "acknowledged_below": below,
+            "command": data[_COMMAND_HEAD.size :],
+        }
+    return {"op": "unreadable"}

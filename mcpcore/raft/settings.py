@@ -12,6 +12,7 @@ from mcpcore.errors import InvalidInput
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
+_MAY_BE_ZERO = ("drift_ppm", "lease_reads", "quiet_after_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,19 @@ class RaftSettings:
         drift_ppm: the most by which two members' monotonic clocks may differ in rate; shortens
             the lease. 500 is ten times what crystal oscillators do.
         lease_reads: whether reads may rely on the lease at all.
+        prefer_after_ns: how long a better placed member must have been there, fit to lead, before
+            leadership is handed to it; see ``preference``.
         max_proposal_bytes: size of one command.
         max_uncommitted_bytes: commands accepted but not yet committed, in bytes.
         max_append_bytes: entries in one message (one entry always fits).
         max_inflight: unanswered appends per member.
         max_inflight_bytes: unanswered appends per member, in bytes.
-        max_apply_bytes: committed entries handed out in one go.
+        max_apply_bytes: committed entries handed out in one go, in bytes.
+        max_apply_entries: committed entries handed out in one go; what a group with much to apply
+            holds up the others of its node for.
         max_pending_reads: reads waiting for confirmation.
+        quiet_after_ns: after how long without work a group goes to sleep, so that it costs its
+            nodes nothing; 0 keeps it awake.
 
     Raises:
         InvalidInput: the windows contradict each other or a bound is not positive.
@@ -42,13 +49,16 @@ class RaftSettings:
     heartbeat_ns: int = 1 * SECOND
     drift_ppm: int = 500
     lease_reads: bool = True
+    prefer_after_ns: int = 60 * SECOND
     max_proposal_bytes: int = 2 << 20
     max_uncommitted_bytes: int = 64 << 20
     max_append_bytes: int = 1 << 20
     max_inflight: int = 256
     max_inflight_bytes: int = 16 << 20
     max_apply_bytes: int = 4 << 20
+    max_apply_entries: int = 1024
     max_pending_reads: int = 100_000
+    quiet_after_ns: int = 15 * SECOND
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -56,10 +66,14 @@ class RaftSettings:
             wanted = bool if name == "lease_reads" else int
             if type(value) is not wanted:
                 raise InvalidInput(f"must be of type {wanted.__name__}, not {value!r}", where=name)
-            if name not in ("drift_ppm", "lease_reads") and value <= 0:
+            if name not in _MAY_BE_ZERO and value <= 0:
                 raise InvalidInput(f"must be positive, not {value}", where=name)
         if not 0 <= self.drift_ppm < 500_000:
             raise InvalidInput(f"must be in [0, 500000), not {self.drift_ppm}", where="drift_ppm")
+        if self.quiet_after_ns < 0:
+            raise InvalidInput(
+                f"must not be below 0, is {self.quiet_after_ns}", where="quiet_after_ns"
+            )
         if self.max_proposal_bytes >= self.max_uncommitted_bytes:
             raise InvalidInput(
                 f"a command of {self.max_proposal_bytes} bytes could never be accepted with room "

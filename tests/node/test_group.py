@@ -18,15 +18,20 @@ from mcpcore.errors import (
     GroupFailed,
     InvalidInput,
     MachineFault,
+    NoSpace,
     NotLeader,
     OutcomeUnknown,
+    ProtocolViolation,
     QueueFull,
     Superseded,
 )
-from mcpcore.node.group import Consistency, Group
+from mcpcore.node.group import FULL_DEVICE_RETRY_NS, Consistency, Group
+from mcpcore.node.inbox import MESSAGES_PER_TURN
 from mcpcore.node.kv.commands import LeaseKeepAlive, encode_request
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.node_words import NODE
+from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
@@ -40,6 +45,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import EMPTY_BLOCK, Block, Configuration, Entry, EntryKind, HardState
 from tests.node.local_cluster import LocalCluster
 
@@ -75,7 +81,7 @@ class Slab:
     """A log device that stores nothing and is as full as a test says."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.full = self.no_space = False
         self.stored: list[tuple[HardState | None, Sequence[Block]]] = []
 
     def submit(
@@ -99,6 +105,22 @@ class Hand:
         return self.now_ns
 
 
+class Alone:
+    """A node that hears of nobody and lets every group stand."""
+
+    def heard_ns(self, state: RaftState) -> int:
+        return 0
+
+    def may_rest(self, state: RaftState, now_ns: int) -> bool:
+        return False
+
+    def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:
+        return True
+
+    def noted(self, group: Group) -> None:
+        pass
+
+
 class Bench:
     """One member of a group, driven by hand; the others are the test's to play."""
 
@@ -107,6 +129,7 @@ class Bench:
     ) -> None:
         self.device, self.clocks = Slab(), Hand()
         self.sent: list[tuple[str, Message]] = []
+        self.alarms: list[int] = []
         self.broken: list[BaseException] = []
         self.group = Group(
             "main",
@@ -121,6 +144,9 @@ class Bench:
             self.clocks,
             send=lambda to, group, message: self.sent.append((to, message)),
             wake=lambda group: None,
+            alarm=lambda group, due_ns: self.alarms.append(due_ns),
+            neighbours=Alone(),
+            offended=lambda peer, violation: self.broken.append(violation),
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
         )
@@ -133,7 +159,7 @@ class Bench:
     async def campaign(self) -> None:
         """Let the election timeout pass."""
         self.clocks.now_ns = self.group.raft.deadline_ns()
-        self.group._rang()
+        self.group.rang(self.clocks.now_ns)
         await self.turns()
 
     async def lead(self, term: int = 1) -> None:
@@ -278,7 +304,7 @@ async def test_a_term_and_a_vote_are_stored_though_the_device_is_full() -> None:
     assert [type(message) for _, message in bench.sent] == [VoteReply]
 
 
-async def test_entries_wait_for_a_full_device_in_order_behind_one_timer() -> None:
+async def test_entries_wait_for_a_full_device_in_order_and_are_offered_again() -> None:
     bench = Bench("abc")
     bench.device.full = True
     for index in range(1, 6):
@@ -288,16 +314,36 @@ async def test_entries_wait_for_a_full_device_in_order_behind_one_timer() -> Non
         bench.group.receive("b", Append(1, 1, term_before, index - 1, block, 0, 1, 0))
         await bench.turns(1)
     assert not any(blocks for _, blocks in bench.device.stored)
-    timers = [
-        handle
-        for handle in asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-        if not handle.cancelled() and handle._callback == bench.group._store_again
-    ]
-    assert len(timers) == 1
+    assert bench.alarms[-1] == bench.clocks.now_ns + FULL_DEVICE_RETRY_NS
     bench.device.full = False
-    await asyncio.sleep(0.05)
+    bench.clocks.now_ns = bench.alarms[-1]
+    bench.group.rang(bench.clocks.now_ns)
     stored = [block.entries[0].index for _, blocks in bench.device.stored for block in blocks]
     assert stored == [1, 2, 3, 4, 5]
+
+
+async def test_a_violation_that_had_to_wait_for_its_turn_still_ends_its_senders_session() -> None:
+    bench = Bench("abc")
+    bench.group.receive("b", Heartbeat(1, 1, 0, 0, 1, 1))
+    for _ in range(MESSAGES_PER_TURN):
+        bench.group.receive("b", Heartbeat(1, 1, 0, 0, 1, 1))
+    bench.group.receive("c", Heartbeat(1, 1, 0, 0, 1, 1))  # two leaders of one term
+    assert bench.broken == []
+    await bench.turns(3)
+    assert [type(error) for error in bench.broken] == [ProtocolViolation]
+    assert bench.group.failure is None
+
+
+async def test_a_full_disk_refuses_writes_in_words_and_answers_reads() -> None:
+    bench = Bench()
+    await bench.lead()
+    assert (await _turning(bench, bench.group.propose(b"x"))).result == b"1"
+    bench.device.full = bench.device.no_space = True
+    with pytest.raises(NoSpace, match="no space is left on this node's disk"):
+        bench.group.propose(b"y")
+    assert (await _turning(bench, bench.group.read(b""))).answer == b"x"
+    bench.device.full = bench.device.no_space = False
+    assert (await _turning(bench, bench.group.propose(b"z"))).result == b"2"
 
 
 # --- bugs -------------------------------------------------------------------------------------
@@ -381,7 +427,13 @@ def test_frames_keep_every_message_in_order_and_none_is_longer_than_allowed(
             block = Block((Entry(1, index, EntryKind.COMMAND, b"x" * size),))
             outgoing.add("g" * 100, Append(1, index, 1, index - 1, block, 0, 2**62, 2**62))
     frames = list(outgoing.frames())
-    assert [row[3] for rows, _ in frames for row in rows] == list(range(1, len(sizes) + 1))
+    rows = [row for frame, _ in frames for row in frame]
+    beats = [name_and_beat for row in rows if row[0] == NODE for name_and_beat in words(row)]
+    appends = [row[3] for row in rows if row[0] != NODE]
+    assert [beat.session for _, beat in beats] == [
+        index for index, size in enumerate(sizes, 1) if size % 3 == 0
+    ]
+    assert appends == [index for index, size in enumerate(sizes, 1) if size % 3]
     for rows, droppable in frames:
         assert len(rows) == 1 or len(msgpack.packb(rows)) + FRAME_BYTES <= most
-        assert droppable == all(row[1] in (3, 4) for row in rows)
+        assert droppable == all(row[0] == NODE for row in rows)

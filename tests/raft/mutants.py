@@ -14,23 +14,57 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.raft.membership_mutants import MEMBERSHIP
+from tests.raft.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 WALK_SEEDS = 20
 
 
-class Mutant(NamedTuple):
-    """``old`` becomes ``new`` in ``mcpcore/raft/<module>.py``; ``tests`` should turn red."""
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: str
-
-
 MUTANTS = [
+    Mutant(
+        "a lease counts from waking up",
+        "reads",
+        "left_ns = quorum_contact_ns(state) +",
+        "left_ns = max(quorum_contact_ns(state), state.office_since_ns) +",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower sleeps without its leader's log",
+        "quiescence",
+        "ask.index == last == state.matched_index == state.commit == state.handed",
+        "state.commit == state.handed == last",
+        "quiescence",
+    ),
+    Mutant(
+        "a follower that wakes up has promised nothing",
+        "quiescence",
+        "    state.promise_until_ns = max(state.promise_until_ns, heard_ns + timeout)\n",
+        "",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader that wakes up holds office from now",
+        "quiescence",
+        "state.office_since_ns = heard_ns",
+        "state.office_since_ns = state.now_ns",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader of an older term is left to sleep",
+        "core",
+        "                state.reply(sender, Awake(state.term))  # it leads",
+        "                pass  # it leads",
+        "quiescence",
+    ),
+    Mutant(
+        "a leader sleeps while a member lags",
+        "quiescence",
+        "progress is None or progress.match < last or progress.probing or progress.inflight",
+        "progress is None",
+        "quiescence",
+    ),
     Mutant(
         "a vote leaves before it is durable",
         "election",
@@ -115,7 +149,7 @@ MUTANTS = [
     Mutant(
         "a pre-vote of a member in an older term is dropped",
         "core",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
         "frozenset({PreVote, Vote, ReadIndex})",
         "elections calm_elections",
     ),
@@ -140,6 +174,7 @@ MUTANTS = [
         "        pass\n",
         "quorum",
     ),
+    *MEMBERSHIP,
     Mutant(
         "check-quorum is removed",
         "commitment",
@@ -227,8 +262,9 @@ MUTANTS = [
     Mutant(
         "an answer of an older term counts",
         "core",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex})",
-        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, AppendReply, HeartbeatReply})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
+        "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply, AppendReply, "
+        "HeartbeatReply})",
         "replication commitment",
     ),
     Mutant(
@@ -350,6 +386,63 @@ MUTANTS = [
         "    log = state.log\n    if log.term_at(ask.prev_index) == ask.prev_term:\n"
         "        keep_promise(state, sender, ask.promise_ns)\n",
         "elections calm_elections",
+    ),
+    Mutant(
+        "a member in doubt votes",
+        "election",
+        "        and state.doubt is None  # we may have acknowledged more than our log shows\n",
+        "",
+        "doubt",
+    ),
+    Mutant(
+        "a member in doubt stands for election",
+        "election",
+        " and not state.disk_stalled() and state.doubt is None\n",
+        " and not state.disk_stalled()\n",
+        "doubt",
+    ),
+    Mutant(
+        "doubt ends before what came back is durable",
+        "recall",
+        "    sure = min(max(state.matched_index, state.commit), state.durable_index)\n"
+        "    if doubt.mended and state.durable_index >= fact.until:\n",
+        "    sure = max(state.matched_index, state.commit)\n    if doubt.mended:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a hole is filled though its ends do not meet",
+        "recall",
+        "    if answer.prev_term != log.last.term:\n",
+        "    if False:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a log answers for an anchor that it does not hold",
+        "recall",
+        "prev_term is not None and log.term_at(anchor) == ask.anchor_term",
+        "prev_term is not None and log.term_at(anchor) is not None",
+        "doubt",
+    ),
+    Mutant(
+        "doubt ends with what no leader vouched for",
+        "recall",
+        "min(max(state.matched_index, state.commit), state.durable_index)",
+        "state.durable_index",
+        "doubt",
+    ),
+    Mutant(
+        "who has forgotten its vote answers",
+        "core",
+        "        if state.doubt is not None and state.doubt.fact.forgotten:\n",
+        "        if False:\n",
+        "doubt",
+    ),
+    Mutant(
+        "a leader goes on believing what a member has lost",
+        "recall",
+        "    if progress is not None and progress.match >= ask.first:\n",
+        "    if progress is None:\n",
+        "doubt",
     ),
 ]
 

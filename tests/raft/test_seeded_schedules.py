@@ -21,6 +21,7 @@ from tests.raft.cluster import MS, SETTINGS, Cluster
 STEPS = 600
 DRIFT_PPM = 100_000
 """Clocks that are wrong by a tenth: a lease that forgets the drift is caught soon."""
+DRIFTING = replace(SETTINGS, drift_ppm=DRIFT_PPM)
 
 
 class Walk:
@@ -28,14 +29,17 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        size = self.rng.choice([2, 3, 3, 3, 5, 5])
-        drifting = replace(SETTINGS, drift_ppm=DRIFT_PPM)
-        self.cluster = Cluster("abcde"[:size], seed=seed, sync=False, settings=drifting)
+        self.cluster = self.found(seed)
         for name in self.cluster.members:
             rate_ppm = self.rng.choice((-DRIFT_PPM, 0, 0, DRIFT_PPM))
             self.cluster.rates_ppm[name] = rate_ppm
-        self.proposals = self.leases = 0
+        self.proposals = self.leases = self.rotten = 0
         self.mood()
+
+    def found(self, seed: int) -> Cluster:
+        """The group at the beginning."""
+        size = self.rng.choice([2, 3, 3, 3, 5, 5])
+        return Cluster("abcde"[:size], seed=seed, sync=False, settings=DRIFTING)
 
     def mood(self) -> None:
         """Each fault is likely, rare or absent for a while (swarm testing)."""
@@ -49,6 +53,7 @@ class Walk:
         self.cuts = self.rng.choice(rare_or_not)
         self.transfers = self.rng.choice(rare_or_not)
         self.pauses = self.rng.choice(rare_or_not)
+        self.rot = self.rng.choice((0.0, 0.0, 0.5))
 
     def step(self) -> None:
         rng, cluster = self.rng, self.cluster
@@ -75,6 +80,8 @@ class Walk:
             name = rng.choice(names)
             if cluster.members[name].up:
                 cluster.crash(name, stored=rng.randrange(4))
+                if rng.random() < self.rot:
+                    self.rot_disk(name)
         down = [name for name in names if not cluster.members[name].up]
         if down and rng.random() < 0.2:
             name = rng.choice(down)
@@ -88,6 +95,15 @@ class Walk:
             self.cut_links(names)
         if cluster.cut and rng.random() < 0.1:
             cluster.heal()
+
+    def rot_disk(self, name: str) -> None:
+        """Lose part of a log, while all others are certain of theirs."""
+        rng, members = self.rng, self.cluster.members
+        disk = members[name].disk
+        if len(members) > 2 and disk.entries and not any(m.disk.doubt for m in members.values()):
+            firsts = [rng.randint(1, len(disk.entries)) for _ in range(rng.randint(1, 2))]
+            disk.rot([(first, first + rng.randrange(5)) for first in firsts])
+            self.rotten += 1
 
     def cut_links(self, names: list[str]) -> None:
         """One link; all links of one member in one or both directions; a bridge; a ring."""
@@ -153,34 +169,42 @@ class Walk:
         entry = cluster.propose(cluster.leader(), b"still alive")
         cluster.settle()
         cluster.advance(500)
-        for member in cluster.members.values():
+        for name in self.must_agree():
+            member = cluster.members[name]
             assert member.applied[-1] == entry, f"{member.raft} did not catch up"
+            assert member.raft.state.doubt is None, f"{member.raft} is still in doubt"
+
+    def must_agree(self) -> list[str]:
+        """Who holds everything in the end."""
+        return list(self.cluster.members)
 
 
-def walk(seed: int, steps: int = STEPS) -> Walk:
-    run = Walk(seed)
+def walk(seed: int, steps: int = STEPS, kind: type[Walk] = Walk) -> Walk:
+    run = kind(seed)
     try:
         for _ in range(steps):
             run.step()
         run.end()
     except BaseException as error:
-        error.add_note(f"again: python -m tests.raft.test_seeded_schedules {seed}")
+        error.add_note(f"again: python -m {kind.__module__} {seed}")
         raise
     return run
 
 
 @pytest.mark.parametrize("first", range(0, 16, 4))
 def test_figure_3_and_liveness_hold_on_seeded_walks(first: int) -> None:
-    terms, commits, leases = 0, 0, 0
+    terms = commits = leases = rotten = 0
     for seed in range(first, first + 4):
         run = walk(seed)
         judge = run.cluster.figure_three
         leases += run.leases
+        rotten += run.rotten
         terms += len(judge.leaders)
         commits += len(judge.committed)
     assert terms > 15, "walks this calm prove nothing"
     assert commits > 300, "walks this stormy prove nothing"
     assert leases > 100, "leases nobody got prove nothing"
+    assert rotten, "disks this sound prove nothing"
 
 
 @pytest.mark.soak

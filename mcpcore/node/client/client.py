@@ -223,23 +223,67 @@ class Client:
 
         await self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
 
+    async def backup(
+        self, *, group: str = "main", timeout_s: float | None = None
+    ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
+        """The applied state of a group as one node has it: first its description, then its bytes.
+
+        Args:
+            timeout_s: how long to wait for each answer.
+
+        Raises:
+            NotPermitted: we are no administrator.
+            ConnectionLost: the node is gone; begin again.
+            Rejected: no node could be found.
+        """
+
+        async def begin(endpoint: Endpoint) -> tuple[Endpoint, Any]:
+            return endpoint, await endpoint.call(Op.BACKUP, group, 0)
+
+        deadline, attempts = self._deadline(timeout_s), Attempts(idempotent=True)
+        endpoint, (handle, description) = await self._retry(group, begin, deadline, attempts)
+        yield description
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline(timeout_s)):
+                    piece: bytes = await endpoint.call(Op.BACKUP, group, handle)
+            except TimeoutError:
+                raise ConnectionLost(str(endpoint.address), "no answer in time") from None
+            if not piece:
+                return
+            yield piece
+
     async def status(self, *, timeout_s: float = 3.0) -> dict[str, dict[str, Any] | Exception]:
         """Every node's own account of itself, or why it could not be had, by address."""
+        return await self.ask_each(Op.STATUS, timeout_s=timeout_s)
 
-        async def one(endpoint: Endpoint) -> dict[str, Any] | Exception:
+    async def ask_each(
+        self,
+        op: Op,
+        group: str = "",
+        *arguments: object,
+        among: Callable[[str], bool] = lambda address: True,
+        timeout_s: float = 3.0,
+    ) -> dict[str, Any]:
+        """Ask every node the same, once: its answer, or the exception in its place, by address.
+
+        Args:
+            among: which addresses to ask; all, unless given.
+        """
+
+        async def one(endpoint: Endpoint) -> Any:
             try:
                 async with asyncio.timeout(timeout_s):
-                    status: dict[str, Any] = await endpoint.call(Op.STATUS, "")
-                    return status
+                    return await endpoint.call(op, group, *arguments)
             except TimeoutError:
                 return ConnectionLost(str(endpoint.address), f"no answer within {timeout_s:g} s")
             except CoordinationError as error:
                 return error
 
-        answers = await asyncio.gather(*(one(endpoint) for endpoint in self._endpoints))
+        asked = [endpoint for endpoint in self._endpoints if among(str(endpoint.address))]
+        answers = await asyncio.gather(*(one(endpoint) for endpoint in asked))
         return {
-            str(endpoint.address): answer
-            for endpoint, answer in zip(self._endpoints, answers, strict=True)
+            str(endpoint.address): answer for endpoint, answer in zip(asked, answers, strict=True)
         }
 
     async def watch(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput, StorageCorrupt, StorageFailed
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 
 NAME_BYTES_MAX = 120
@@ -74,6 +75,8 @@ class RecoveredGroup:
         base: where the log begins: the position of the snapshot, (0, 0) if there is none.
         configuration: the configuration in force at ``base``. Later ones are CONFIG entries.
         entries: everything after ``base``, without holes.
+        doubt: what the disk lost of this group, until ``end_doubt``; then ``entries`` are what
+            stands before it.
     """
 
     name: str
@@ -81,6 +84,7 @@ class RecoveredGroup:
     base: LogPosition
     configuration: Configuration
     entries: tuple[Entry, ...] = ()
+    doubt: Doubt | None = None
 
     @property
     def last(self) -> LogPosition:
@@ -128,6 +132,8 @@ class RecoveryReport:
             very last batch cannot be told from a torn write.
         torn: the torn tail, if there is one. ``open`` cuts it; ``verify`` leaves it.
         corrupt: the first damage, from ``verify``; ``open`` raises it instead.
+        amnesia: whether groups whose very names are lost may have lived in this log. Then a group
+            that is not in it is not known to be new, and begins ``FORGOTTEN``.
     """
 
     path: str
@@ -139,6 +145,7 @@ class RecoveryReport:
     sealed: bool = False
     torn: TornTail | None = None
     corrupt: StorageCorrupt | None = None
+    amnesia: bool = False
 
 
 class DeviceStats(NamedTuple):
@@ -219,7 +226,9 @@ class LogDevice(Protocol):
         """Forget what ``groups`` returns, once the caller has taken it: the log may be large."""
         ...
 
-    def create_group(self, name: str, configuration: Configuration) -> asyncio.Future[None]:
+    def create_group(
+        self, name: str, configuration: Configuration, doubt: Doubt | None = None
+    ) -> asyncio.Future[None]:
         """Begin the log of a group: empty, at position (0, 0), in ``configuration``.
 
         A group that was retired here before keeps its term and vote: its log is gone, its promises
@@ -232,6 +241,14 @@ class LogDevice(Protocol):
 
     def retire_group(self, name: str) -> asyncio.Future[None]:
         """Drop the log of a group, but not its term and vote.
+
+        Raises:
+            InvalidInput: there is no such group.
+        """
+        ...
+
+    def end_doubt(self, name: str) -> asyncio.Future[None]:
+        """Note that a group is in doubt no more: see ``mcpcore.raft.recall``.
 
         Raises:
             InvalidInput: there is no such group.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mcpcore.errors import InvalidInput
 from mcpcore.node.storage.contract import RecoveredGroup, check_name
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 
 ORIGIN = LogPosition(0, 0)
@@ -26,6 +27,8 @@ class GroupState(NamedTuple):
     hard_state: HardState
     base: LogPosition
     configuration: Configuration
+    doubt: Doubt | None = None
+    """What the disk lost of it; the runs are records of their own."""
 
 
 class GroupRecorded(NamedTuple):
@@ -64,7 +67,50 @@ class GroupRetired(NamedTuple):
     group: int
 
 
-Record = GroupRecorded | HardStateSaved | EntriesAppended | BaseMoved | GroupRetired
+class RunKept(NamedTuple):
+    """Entries behind a hole were kept: a run of the group's doubt."""
+
+    group: int
+    block: Block
+
+
+class DoubtEnded(NamedTuple):
+    """The group's log is certain again; its runs are of no use any more."""
+
+    group: int
+
+
+class EntriesNoted(NamedTuple):
+    """An echo of ``EntriesAppended``: which entries they were, but not what they said."""
+
+    group: int
+    first_index: int
+    last_index: int
+
+
+class Echo(NamedTuple):
+    """What the batch before said, entries' contents aside.
+
+    If that batch rots, everything but those contents is known from here: above all terms and
+    votes, which no peer could give back.
+    """
+
+    records: tuple[Echoed, ...]
+
+
+Echoed = (
+    GroupRecorded | HardStateSaved | EntriesNoted | BaseMoved | GroupRetired | RunKept | DoubtEnded
+)
+Record = (
+    GroupRecorded
+    | HardStateSaved
+    | EntriesAppended
+    | BaseMoved
+    | GroupRetired
+    | RunKept
+    | DoubtEnded
+    | Echo
+)
 
 
 def advance(states: dict[int, GroupState], record: Record) -> None:
@@ -74,6 +120,8 @@ def advance(states: dict[int, GroupState], record: Record) -> None:
         InvalidInput: the record speaks of a group that was never recorded, or contradicts what is
             known about it.
     """
+    if isinstance(record, Echo):
+        return
     if isinstance(record, GroupRecorded):
         known = states.get(record.group)
         if known is not None and known.live and known != record.state:
@@ -84,8 +132,10 @@ def advance(states: dict[int, GroupState], record: Record) -> None:
     if state is None or not state.live:
         raise InvalidInput(f"a record of group number {record.group}, which does not exist")
     match record:
-        case EntriesAppended():
+        case EntriesAppended() | RunKept():
             pass
+        case DoubtEnded():
+            states[record.group] = state._replace(doubt=None)
         case HardStateSaved(_, hard_state):
             states[record.group] = state._replace(hard_state=hard_state)
         case BaseMoved(_, base, configuration, _):
@@ -102,10 +152,11 @@ def retired(state: GroupState) -> GroupState:
 class LogImage:
     """All groups and all entries that a sequence of records adds up to."""
 
-    __slots__ = ("_entries", "states")
+    __slots__ = ("_entries", "_runs", "states")
 
     def __init__(self) -> None:
         self.states: dict[int, GroupState] = {}
+        self._runs: dict[int, list[tuple[Entry, ...]]] = {}
         self._entries: dict[int, list[Entry]] = {}
 
     def apply(self, record: Record) -> None:
@@ -127,8 +178,15 @@ class LogImage:
                 if entries:
                     covered = base.index - entries[0].index + 1
                     del entries[: max(covered, 0) if suffix_kept else len(entries)]
+                if not suffix_kept:
+                    self._runs.pop(group, None)
+            case RunKept(group, block):
+                self._runs.setdefault(group, []).append(block.entries)
+            case DoubtEnded(group):
+                self._runs.pop(group, None)
             case GroupRetired(group):
                 self._entries.pop(group, None)
+                self._runs.pop(group, None)
 
     @staticmethod
     def _append(entries: list[Entry], new: tuple[Entry, ...]) -> None:
@@ -154,9 +212,22 @@ class LogImage:
             if state.live:
                 entries = self._after_base(number, state)
                 found[state.name] = RecoveredGroup(
-                    state.name, state.hard_state, state.base, state.configuration, tuple(entries)
+                    state.name,
+                    state.hard_state,
+                    state.base,
+                    state.configuration,
+                    tuple(entries),
+                    self._doubt(number, state, entries),
                 )
         return found
+
+    def _doubt(self, number: int, state: GroupState, entries: list[Entry]) -> Doubt | None:
+        """The doubt with the runs that the log has not reached meanwhile."""
+        if state.doubt is None:
+            return None
+        last_index = entries[-1].index if entries else state.base.index
+        runs = (run for run in self._runs.get(number, ()) if run[0].index > last_index)
+        return state.doubt._replace(runs=tuple(runs))
 
     def check_complete(self) -> None:
         """Make sure that no entry is missing between a group's base and its log.
@@ -228,7 +299,9 @@ class LogTails:
             raise InvalidInput(f"no group {name!r} in this log", remedy="Create it first")
         return tail
 
-    def create(self, name: str, configuration: Configuration) -> GroupRecorded:
+    def create(
+        self, name: str, configuration: Configuration, doubt: Doubt | None = None
+    ) -> GroupRecorded:
         """Begin a group; one that was retired keeps its number, term and vote.
 
         Raises:
@@ -243,8 +316,16 @@ class LogTails:
             raise InvalidInput(f"group {name!r} exists already in this log")
         tail.live = True
         tail.base_index = tail.last_index = 0
-        state = GroupState(name, True, tail.hard_state, ORIGIN, configuration)
+        state = GroupState(name, True, tail.hard_state, ORIGIN, configuration, doubt)
         return GroupRecorded(tail.group, state)
+
+    def end_doubt(self, name: str) -> DoubtEnded:
+        """A group's log is certain again.
+
+        Raises:
+            InvalidInput: there is no such group.
+        """
+        return DoubtEnded(self.tail(name).group)
 
     def retire(self, name: str) -> GroupRetired:
         """End a group.

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from mcpcore.errors import StorageBusy, StorageClosed, StorageFailed
 from mcpcore.node.storage.contract import DeviceStats, Identity, RecoveredGroup, RecoveryReport
 from mcpcore.node.storage.log_image import LogTails, Record
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import Block, Configuration, HardState, LogPosition
 
 PENDING_BYTES_MAX = 64 << 20
@@ -181,10 +182,17 @@ class QueuedLog(ABC):
 
     # --- What changes the log -------------------------------------------------------------------
 
-    def create_group(self, name: str, configuration: Configuration) -> asyncio.Future[None]:
+    def create_group(
+        self, name: str, configuration: Configuration, doubt: Doubt | None = None
+    ) -> asyncio.Future[None]:
         """Begin the log of a group."""
         self._check_open()
-        return self._enqueue((self._tails.create(name, configuration),), 0)
+        return self._enqueue((self._tails.create(name, configuration, doubt),), 0)
+
+    def end_doubt(self, name: str) -> asyncio.Future[None]:
+        """Note that a group is in doubt no more."""
+        self._check_open()
+        return self._enqueue((self._tails.end_doubt(name),), 0)
 
     def retire_group(self, name: str) -> asyncio.Future[None]:
         """Drop the log of a group, but not its term and vote."""

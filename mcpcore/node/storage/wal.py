@@ -18,26 +18,30 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from re import fullmatch
 from typing import NamedTuple
 
-from mcpcore.errors import InvalidInput, StorageFailed, StorageInUse, WrongIdentity
+from mcpcore.errors import InvalidInput, StorageBusy, StorageFailed, StorageInUse, WrongIdentity
 from mcpcore.node.disk import Disk, DiskFile
 from mcpcore.node.storage.contract import Identity
 from mcpcore.node.storage.log_image import (
     BaseMoved,
+    DoubtEnded,
     GroupRecorded,
     GroupRetired,
     LogImage,
     LogTails,
+    Record,
     advance,
 )
 from mcpcore.node.storage.queued_log import PENDING_BYTES_MAX, QueuedLog, QueueOptions, Submission
-from mcpcore.node.storage.wal_format import Row, SegmentHeader, batch_bytes, encode_record
+from mcpcore.node.storage.wal_format import Row, SegmentHeader, batch_bytes, echo_row, encode_record
 from mcpcore.node.storage.wal_recovery import LogScan, replay, segment_path
+from mcpcore.node.storage.wal_rewrite import put_aside
 from mcpcore.node.storage.wal_segment import SegmentIndex, SegmentWriter
+from mcpcore.raft.types import Block
 
 SEGMENT_BYTES = 16 << 20
 """When to begin a new segment. A batch is never split, so a segment may become larger."""
@@ -90,7 +94,9 @@ class WriteAheadLog(QueuedLog):
         self._index = index
         self._segment = segment
         self._sequence = FIRST_SEQUENCE + 1 if scan.end is None else scan.end.sequence
+        self._echo = None if scan.end is None else scan.end.echo()
         self._no_space = False
+        self._drop_due = False
 
     @classmethod
     async def open(
@@ -158,7 +164,7 @@ class WriteAheadLog(QueuedLog):
             for record in batch.records:
                 index.record(record)
         if scan.end is not None:
-            _check_identity(directory, found=scan.end.header.identity, wanted=identity)
+            check_identity(directory, found=scan.end.header.identity, wanted=identity)
             identity = scan.end.header.identity
             segment = await SegmentWriter.resume(disk, directory, scan.end)
         else:
@@ -168,6 +174,7 @@ class WriteAheadLog(QueuedLog):
             if "/" in directory.strip("/"):
                 await disk.sync_dir(directory.rstrip("/").rpartition("/")[0])
         try:
+            await put_aside(disk, directory, scan.leftovers)
             for name in disk.list_dir(directory):
                 if fullmatch(r"[0-9]{8}\.tmp", name):  # a segment that was never finished
                     disk.remove(f"{directory}/{name}")
@@ -196,40 +203,92 @@ class WriteAheadLog(QueuedLog):
         groups = self._index.needed_by(oldest, self._states)
         return tuple(sorted(self._states[group].name for group in groups))
 
+    # --- For whoever scrubs the log ---------------------------------------------------------------
+
+    def finished_segments(self) -> list[int]:
+        """The segments that are not written any more, oldest first."""
+        return self._index.finished()
+
+    def groups_in(self, segment: int) -> tuple[str, ...]:
+        """The groups that need entries of a segment or of one before it."""
+        return tuple(
+            sorted(
+                {
+                    self._states[group].name
+                    for number in self._index.finished()
+                    if number <= segment
+                    for group in self._index.needed_by(number, self._states)
+                }
+            )
+        )
+
+    def rewrite(self, blocks: Mapping[str, Sequence[Block]]) -> asyncio.Future[None]:
+        """Store entries once more, in the place of themselves, all or nothing.
+
+        Segments that nobody needs any more are gone when the future is done.
+
+        Args:
+            blocks: for each group, everything from its base on.
+
+        Raises:
+            StorageBusy: the device is full.
+            StorageClosed: it was closed.
+        """
+        self._check_open()
+        if self.full:
+            raise StorageBusy(self._pending_bytes, self._pending_bytes_max)
+        records: list[Record] = []
+        for name, each in blocks.items():
+            records += self._tails.append(name, None, each)
+        self._drop_due = True
+        size_bytes = sum(len(block.encoded) for each in blocks.values() for block in each)
+        return self._enqueue(records, size_bytes)
+
     async def _write_batch(self, batch: Sequence[Submission]) -> int:
-        rows = [encode_record(record) for each in batch for record in each.records]
+        records = [record for each in batch for record in each.records]
+        rows = [encode_record(record) for record in records]
+        echo = echo_row(rows, records)
+        if self._echo is not None:
+            rows.append(self._echo)
         size = batch_bytes(len(rows), sum([len(row.data) for row in rows]))
         segment = self._segment
         if segment.tail + size > self._place.segment_bytes and segment.tail > segment.first_tail:
             await self._with_space(self._begin_segment)
             await self._drop_segments()
+            if self._echo is not None:
+                rows[len(records) :] = [self._echo]
+            size = batch_bytes(len(rows), sum([len(row.data) for row in rows]))
         place = self._place
         await self._with_space(
             lambda: self._segment.reserve(size, place.reserve_bytes, place.segment_bytes)
         )
         written = await self._segment.append(self._sequence, rows)
         self._sequence += 1
+        self._echo = echo
         base_moved = False
-        for each in batch:
-            for record in each.records:
-                advance(self._states, record)
-                self._index.record(record)
-                base_moved = base_moved or isinstance(record, BaseMoved | GroupRetired)
-        if base_moved:
+        for record in records:
+            advance(self._states, record)
+            self._index.record(record)
+            base_moved = base_moved or isinstance(record, BaseMoved | GroupRetired | DoubtEnded)
+        if base_moved or self._drop_due:
+            self._drop_due = False
             await self._drop_segments()
         return written
 
     async def _begin_segment(self) -> None:
         header = SegmentHeader(self._identity, self._segment.number + 1, self._sequence)
-        rows: list[Row] = [
-            encode_record(GroupRecorded(group, state)) for group, state in self._states.items()
-        ]
+        records = [GroupRecorded(group, state) for group, state in self._states.items()]
+        rows: list[Row] = [encode_record(record) for record in records]
+        echo = echo_row(rows, records)
+        if self._echo is not None:
+            rows.append(self._echo)
         segment = await SegmentWriter.create(
             self._place.disk, self._place.directory, header, rows, self._place.reserve_bytes
         )
         self._segment.close()
         self._segment = segment
         self._sequence += 1
+        self._echo = echo
         self._index.begin(header.number)
 
     async def _drop_segments(self) -> None:
@@ -264,17 +323,22 @@ class WriteAheadLog(QueuedLog):
                 continue
 
     async def _touch(self) -> None:
-        await self._segment.seal(self._sequence)
+        await self._segment.seal(self._sequence, self._echo)
 
     async def _finish(self) -> None:
-        await self._segment.seal(self._sequence)
+        await self._segment.seal(self._sequence, self._echo)
 
     def _release(self) -> None:
         self._segment.close()
         self._lock.close()
 
 
-def _check_identity(directory: str, *, found: Identity, wanted: Identity) -> None:
+def check_identity(directory: str, *, found: Identity, wanted: Identity) -> None:
+    """Refuse another node's log.
+
+    Raises:
+        WrongIdentity: it is one.
+    """
     if (found.cluster, found.node) != (wanted.cluster, wanted.node):
         raise WrongIdentity(
             f"it is the log of node {found.node!r} of cluster {found.cluster!r}, not of node "

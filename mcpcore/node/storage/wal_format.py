@@ -19,7 +19,7 @@ this segment.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -29,13 +29,19 @@ from mcpcore.errors import InvalidInput, StorageVersion
 from mcpcore.node.storage.contract import Identity
 from mcpcore.node.storage.log_image import (
     BaseMoved,
+    DoubtEnded,
+    Echo,
+    Echoed,
     EntriesAppended,
+    EntriesNoted,
     GroupRecorded,
     GroupRetired,
     GroupState,
     HardStateSaved,
     Record,
+    RunKept,
 )
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import MAX_UINT, Block, Configuration, HardState, LogPosition
 
 FORMAT_VERSION = 1
@@ -54,7 +60,16 @@ _SUMMED_FROM = 8
 _ROW = struct.Struct("<BxxxIIIQ")
 """Kind, group, length, checksum of the record's bytes, index (of the first entry, or the base)."""
 
-_GROUP, _HARD_STATE, _ENTRIES, _BASE, _RETIRED = 1, 2, 3, 4, 5
+GROUP, HARD_STATE, ENTRIES, BASE, RETIRED, RUN, DOUBT_ENDED, ECHO = range(1, 9)
+"""The kinds of records."""
+
+ECHO_BYTES_MAX = 16 << 10
+"""A batch that would need a longer echo has none: hundreds of groups changed in it at once."""
+
+
+BEGINS, LOST_NAMES = 1, 2
+"""Where a log was written anew after damage: it begins here; the same, and groups may be lost whose
+very names are not known any more."""
 
 
 class SegmentHeader(NamedTuple):
@@ -64,19 +79,21 @@ class SegmentHeader(NamedTuple):
     number: int
     first_sequence: int
     """The sequence number of its first batch: numbers run on from segment to segment."""
+    origin: int = 0
+    """0: it goes on from the segment before; otherwise ``BEGINS`` or ``LOST_NAMES``, whatever older
+    segments lie around."""
 
     def encode(self) -> bytes:
         """One sector."""
-        body = msgpack.packb(
-            [
-                FORMAT_VERSION,
-                self.number,
-                self.first_sequence,
-                self.identity.cluster,
-                self.identity.node,
-                self.identity.incarnation,
-            ]
-        )
+        fields = [
+            FORMAT_VERSION,
+            self.number,
+            self.first_sequence,
+            self.identity.cluster,
+            self.identity.node,
+            self.identity.incarnation,
+        ]
+        body = msgpack.packb([*fields, self.origin] if self.origin else fields)
         data: bytes = _SEGMENT.pack(_SEGMENT_MAGIC, crc32(body), len(body)) + body
         assert len(data) <= SECTOR_BYTES, "names are bounded so that a header fits one sector"
         return data.ljust(SECTOR_BYTES, b"\0")
@@ -109,6 +126,8 @@ class SegmentHeader(NamedTuple):
         match rest:
             case [int(number), int(first), str(cluster), str(node), str(incarnation)]:
                 return cls(Identity(cluster, node, incarnation), number, first)
+            case [int(number), int(first), str(cluster), str(node), str(incarnation), int(origin)]:
+                return cls(Identity(cluster, node, incarnation), number, first, origin)
         raise InvalidInput(f"the segment's header is malformed: {rest!r}")
 
 
@@ -154,9 +173,10 @@ def encode_batch(sequence: int, rows: Sequence[Row], seed: int) -> bytes:
     return _encode(_BATCH_MAGIC, sequence, rows, seed)
 
 
-def encode_seal(sequence: int, seed: int) -> bytes:
-    """A seal, one sector: ``sequence`` is the next batch's."""
-    return _encode(_SEAL_MAGIC, sequence, (), seed)
+def encode_seal(sequence: int, seed: int, echo: Row | None = None) -> bytes:
+    """A seal, one sector: ``sequence`` is the next batch's. An echo is in it if it fits."""
+    rows = (echo,) if echo and batch_bytes(1, len(echo.data)) == SECTOR_BYTES else ()
+    return _encode(_SEAL_MAGIC, sequence, rows, seed)
 
 
 def _encode(magic: bytes, sequence: int, rows: Sequence[Row], seed: int) -> bytes:
@@ -187,6 +207,14 @@ def read_head(buffer: bytes, offset: int, seed: int) -> BatchHead | None:
     return BatchHead(offset, sequence, magic == _SEAL_MAGIC, rows, end)
 
 
+def peek_sequence(buffer: bytes, offset: int) -> int | None:
+    """The sequence that a batch's head claims, sound or not; None if it is no head at all."""
+    if offset + _HEAD.size > len(buffer) or not buffer.startswith(_BATCH_MAGIC, offset):
+        return None
+    sequence: int = _HEAD.unpack_from(buffer, offset)[2]
+    return sequence if sequence <= MAX_UINT else None
+
+
 def find_later_head(buffer: bytes, offset: int, seed: int, sequence: int) -> BatchHead | None:
     """The first sound head from ``offset`` on, of a batch or seal later than ``sequence``.
 
@@ -209,23 +237,63 @@ def read_records(buffer: bytes, head: BatchHead) -> list[Record]:
     Raises:
         InvalidInput: the bytes of a record do not match its checksum, or mean nothing.
     """
-    row_at = head.offset + _HEAD.size
-    data_at = row_at + head.rows * _ROW.size
     records: list[Record] = []
-    for kind, group, length, checksum, index in _ROW.iter_unpack(buffer[row_at:data_at]):
-        data = buffer[data_at : data_at + length]
-        if crc32(data) != checksum or len(data) != length:
-            raise InvalidInput(
-                f"a record of {length} bytes ({_name(kind)} of group number {group}"
-                f"{f', index {index}' if index else ''}) does not match its checksum"
-            )
-        data_at += length
-        records.append(decode_record(kind, group, data))
+    for found in read_each(buffer, head):
+        if isinstance(found, Unreadable):
+            raise InvalidInput(found.problem)
+        records.append(found)
     return records
 
 
+class Unreadable(NamedTuple):
+    """A record whose bytes are damaged, and what the batch's table says of it."""
+
+    kind: int
+    group: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    problem: str
+
+
+def checksums_match(buffer: bytes, head: BatchHead) -> bool:
+    """Whether every record of a batch is what was written, whatever it means."""
+    row_at = head.offset + _HEAD.size
+    data_at = row_at + head.rows * _ROW.size
+    for _, _, length, checksum, _ in _ROW.iter_unpack(buffer[row_at:data_at]):
+        if crc32(buffer[data_at : data_at + length]) != checksum:
+            return False
+        data_at += length
+    return True
+
+
+def read_each(buffer: bytes, head: BatchHead) -> Iterator[Record | Unreadable]:
+    """The records of a batch one by one, damaged ones included."""
+    row_at = head.offset + _HEAD.size
+    data_at = row_at + head.rows * _ROW.size
+    for kind, group, length, checksum, index in _ROW.iter_unpack(buffer[row_at:data_at]):
+        data = buffer[data_at : data_at + length]
+        data_at += length
+        what = f"a record of {length} bytes ({_name(kind)} of group number {group}"
+        what += f", index {index})" if index else ")"
+        if crc32(data) != checksum or len(data) != length:
+            yield Unreadable(kind, group, index, f"{what} does not match its checksum")
+            continue
+        try:
+            yield decode_record(kind, group, data)
+        except InvalidInput as error:
+            yield Unreadable(kind, group, index, f"{what} means nothing: {error}")
+
+
 def _name(kind: int) -> str:
-    names = {_GROUP: "state", _HARD_STATE: "term and vote", _ENTRIES: "entries", _BASE: "base"}
+    names = {
+        GROUP: "state",
+        HARD_STATE: "term and vote",
+        ENTRIES: "entries",
+        BASE: "base",
+        RETIRED: "retirement",
+        RUN: "entries behind a hole",
+        DOUBT_ENDED: "end of a doubt",
+        ECHO: "echo",
+    }
     return names.get(kind, f"kind {kind}")
 
 
@@ -233,18 +301,69 @@ def encode_record(record: Record) -> Row:
     """A record as bytes. Entries go in as they came: ``Block.encoded``."""
     match record:
         case EntriesAppended(group, block):
-            return Row(_ENTRIES, group, block.entries[0].index, block.encoded)
+            return Row(ENTRIES, group, block.entries[0].index, block.encoded)
         case HardStateSaved(group, hard_state):
-            return Row(_HARD_STATE, group, 0, msgpack.packb(hard_state))
+            return Row(HARD_STATE, group, 0, msgpack.packb(hard_state))
         case GroupRecorded(group, state):
-            name, live, hard_state, base, configuration = state
-            data = msgpack.packb([name, live, hard_state, base, configuration.encode()])
-            return Row(_GROUP, group, base.index, data)
+            name, live, hard_state, base, configuration, doubt = state
+            fields = [name, live, hard_state, base, configuration.encode()]
+            if doubt is not None:
+                fields.append(doubt[:3])
+            return Row(GROUP, group, base.index, msgpack.packb(fields))
         case BaseMoved(group, base, configuration, suffix_kept):
             data = msgpack.packb([base, configuration.encode(), suffix_kept])
-            return Row(_BASE, group, base.index, data)
+            return Row(BASE, group, base.index, data)
         case GroupRetired(group):
-            return Row(_RETIRED, group, 0, b"")
+            return Row(RETIRED, group, 0, b"")
+        case RunKept(group, block):
+            return Row(RUN, group, block.entries[0].index, block.encoded)
+        case DoubtEnded(group):
+            return Row(DOUBT_ENDED, group, 0, b"")
+        case Echo(records):
+            return Row(ECHO, 0, 0, msgpack.packb([_echoed(each) for each in records]))
+
+
+def echo_row(rows: Sequence[Row], records: Sequence[Record]) -> Row | None:
+    """The echo of a batch for the one after it, from the batch's rows and records, if it is short.
+
+    Entries are echoed as a range: what they said, peers know.
+    """
+    parts: list[tuple[int, int, object]] = []
+    size = 0
+    for row, record in zip(rows, records, strict=True):
+        if type(record) is EntriesAppended:
+            entries = record.block.entries
+            parts.append((ENTRIES, row.group, (entries[0].index, entries[-1].index)))
+            size += 24
+        elif type(record) is not Echo:
+            parts.append((row.kind, row.group, row.data))
+            size += len(row.data) + 16
+    if not parts or size > ECHO_BYTES_MAX:
+        return None
+    return Row(ECHO, 0, 0, msgpack.packb(parts))
+
+
+def _echoed(record: Echoed) -> tuple[int, int, object]:
+    if isinstance(record, EntriesNoted):
+        return (ENTRIES, record.group, (record.first_index, record.last_index))
+    row = encode_record(record)
+    return (row.kind, row.group, row.data)
+
+
+def _decode_echo(data: bytes) -> Echo:
+    records: list[Echoed] = []
+    for kind, group, rest in msgpack.unpackb(data, use_list=False):
+        if kind == ENTRIES:
+            first, last = rest
+            if not (type(first) is int and type(last) is int and 0 < first <= last <= MAX_UINT):
+                raise ValueError("an echo of entries needs their first and last index")
+            records.append(EntriesNoted(group, first, last))
+        else:
+            record = decode_record(kind, group, rest)
+            if isinstance(record, Echo | EntriesAppended):
+                raise ValueError("an echo of an echo")
+            records.append(record)
+    return Echo(tuple(records))
 
 
 def decode_record(kind: int, group: int, data: bytes) -> Record:
@@ -253,19 +372,25 @@ def decode_record(kind: int, group: int, data: bytes) -> Record:
     Raises:
         InvalidInput: the bytes mean nothing.
     """
-    if kind == _ENTRIES:
+    if kind == ENTRIES:
         block = Block.decode(data)
         if not block.entries:
             raise InvalidInput("a record of no entries")
         return EntriesAppended(group, block)
-    if kind == _RETIRED:
+    if kind == RUN:
+        return RunKept(group, Block.decode(data))
+    if kind == RETIRED:
         return GroupRetired(group)
+    if kind == DOUBT_ENDED:
+        return DoubtEnded(group)
     try:
+        if kind == ECHO:
+            return _decode_echo(data)
         value = msgpack.unpackb(data)
-        if kind == _HARD_STATE:
+        if kind == HARD_STATE:
             return HardStateSaved(group, _hard_state(value))
-        if kind == _GROUP:
-            name, live, hard_state, base, configuration = value
+        if kind == GROUP:
+            name, live, hard_state, base, configuration, *doubt = value
             if type(name) is not str or type(live) is not bool:
                 raise TypeError("a group needs a name and whether it lives")
             state = GroupState(
@@ -274,9 +399,10 @@ def decode_record(kind: int, group: int, data: bytes) -> Record:
                 _hard_state(hard_state),
                 _position(base),
                 Configuration.decode(configuration),
+                _doubt(*doubt) if doubt else None,
             )
             return GroupRecorded(group, state)
-        if kind == _BASE:
+        if kind == BASE:
             base, configuration, suffix_kept = value
             if type(suffix_kept) is not bool:
                 raise TypeError("a base needs to say whether the suffix is kept")
@@ -286,6 +412,13 @@ def decode_record(kind: int, group: int, data: bytes) -> Record:
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise InvalidInput(f"a record of {_name(kind)} is malformed: {error}") from error
     raise InvalidInput(f"a record of an unknown kind {kind}")
+
+
+def _doubt(value: object) -> Doubt:
+    match value:
+        case [int(term), int(until), bool(is_open)] if 0 <= term <= MAX_UINT and until >= 0:
+            return Doubt(term, until, is_open)
+    raise ValueError(f"not a doubt: {value!r}")
 
 
 def _hard_state(value: object) -> HardState:

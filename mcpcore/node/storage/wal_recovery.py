@@ -21,13 +21,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mcpcore.errors import InvalidInput, StorageCorrupt
+from mcpcore.errors import InvalidInput, StorageCorrupt, StorageVersion
 from mcpcore.node.disk import Disk
 from mcpcore.node.storage.contract import Identity, RecoveryReport, TornTail
 from mcpcore.node.storage.log_image import EntriesAppended, LogImage, Record
 from mcpcore.node.storage.wal_format import (
+    LOST_NAMES,
     SECTOR_BYTES,
+    Row,
     SegmentHeader,
+    echo_row,
+    encode_record,
     find_later_head,
     read_head,
     read_records,
@@ -40,6 +44,39 @@ _SEGMENT_NAME = re.compile(r"[0-9]{8}\.log")
 def segment_path(directory: str, number: int) -> str:
     """Where a segment stands."""
     return f"{directory}/{number:08}.log"
+
+
+def segment_numbers(disk: Disk, directory: str) -> list[int]:
+    """The numbers of all segments in a directory, in order."""
+    names = disk.list_dir(directory)
+    return sorted(int(name[:8]) for name in names if _SEGMENT_NAME.fullmatch(name))
+
+
+def read_file(disk: Disk, path: str, length: int | None = None) -> bytes:
+    """A file's bytes from its beginning, all of them by default.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file = disk.open(path)
+    try:
+        return file.read(0, file.size() if length is None else length)
+    finally:
+        file.close()
+
+
+def origin_of(disk: Disk, directory: str, numbers: list[int]) -> int:
+    """The newest segment with which a log begins anew after damage; 0 if there is none."""
+    for number in reversed(numbers):
+        try:
+            header = SegmentHeader.decode(
+                read_file(disk, segment_path(directory, number), SECTOR_BYTES)
+            )
+        except (InvalidInput, StorageVersion):
+            continue  # judged where it is read
+        if header.origin:
+            return number
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +111,7 @@ class LogEnd:
         size_bytes: the size of the last segment's file.
         sequence: the next batch's.
         last_batch: the bytes of the last batch, up to ``tail``.
+        last_records: what it says.
         sealed: whether a seal stands at ``tail``.
         torn: what lies behind the last sound batch or seal, if it is not zeros.
     """
@@ -84,8 +122,14 @@ class LogEnd:
     size_bytes: int
     sequence: int
     last_batch: bytes
+    last_records: tuple[Record, ...]
     sealed: bool
     torn: TornTail | None
+
+    def echo(self) -> Row | None:
+        """What the next batch repeats of the last one."""
+        rows = [encode_record(record) for record in self.last_records]
+        return echo_row(rows, self.last_records)
 
 
 class LogScan:
@@ -94,6 +138,8 @@ class LogScan:
     def __init__(self, disk: Disk, directory: str) -> None:
         self._disk = disk
         self._directory = directory
+        self.leftovers: list[int] = []
+        """Segments that are no part of the log any more: it was written anew after damage."""
         self.segments = self._list()
         self.end: LogEnd | None = None
         """None until the scan is through, and for an empty directory."""
@@ -101,6 +147,8 @@ class LogScan:
         self._batches = 0
         self._entries = 0
         self._sound_end = 0
+        self._amnesia = False
+        self._last_records: tuple[Record, ...] = ()
 
     @property
     def report(self) -> RecoveryReport:
@@ -113,11 +161,14 @@ class LogScan:
             entries=self._entries,
             sealed=self.end is not None and self.end.sealed,
             torn=self.end.torn if self.end is not None else None,
+            amnesia=self._amnesia,
         )
 
     def _list(self) -> list[int]:
-        names = self._disk.list_dir(self._directory)
-        numbers = sorted(int(name[:8]) for name in names if _SEGMENT_NAME.fullmatch(name))
+        numbers = segment_numbers(self._disk, self._directory)
+        origin = origin_of(self._disk, self._directory, numbers)
+        self.leftovers = [number for number in numbers if number < origin]
+        numbers = numbers[len(self.leftovers) :]
         for at, number in enumerate(numbers):
             expected = numbers[0] + at
             if number != expected:
@@ -137,11 +188,7 @@ class LogScan:
         sequence: int | None = None
         for number in self.segments:
             path = segment_path(self._directory, number)
-            file = self._disk.open(path)
-            try:
-                buffer = file.read(0, file.size())
-            finally:
-                file.close()
+            buffer = read_file(self._disk, path)
             header = self._header(path, number, buffer, sequence)
             sequence = header.first_sequence
             seed = segment_seed(buffer)
@@ -180,6 +227,7 @@ class LogScan:
                 offset=self._sound_end,
             )
         self._identity = header.identity
+        self._amnesia = self._amnesia or header.origin == LOST_NAMES
         return header
 
     def _batch(
@@ -198,7 +246,8 @@ class LogScan:
                 for record in found:
                     if type(record) is EntriesAppended:
                         self._entries += len(record.block.entries)
-                return LoggedBatch(path, number, offset, head.end, sequence, tuple(found))
+                self._last_records = tuple(found)
+                return LoggedBatch(path, number, offset, head.end, sequence, self._last_records)
         later = find_later_head(buffer, offset, seed, sequence)
         if later is not None:
             raise StorageCorrupt(
@@ -228,7 +277,17 @@ class LogScan:
             torn = TornTail(path, sound_end, rest)
         # A cut may have taken nothing but padding: the batch is sound, and ends where it should.
         last_batch = buffer[last:tail].ljust(tail - last, b"\0")
-        self.end = LogEnd(header, seed, tail, len(buffer), sequence, last_batch, sealed, torn)
+        self.end = LogEnd(
+            header,
+            seed,
+            tail,
+            len(buffer),
+            sequence,
+            last_batch,
+            self._last_records,
+            sealed,
+            torn,
+        )
 
 
 def replay(scan: LogScan, image: LogImage) -> Iterator[LoggedBatch]:

@@ -15,6 +15,7 @@ from mcpcore.node.storage.log_image import (
     GroupRetired,
     GroupState,
     Record,
+    RunKept,
 )
 from mcpcore.node.storage.wal_format import (
     SECTOR_BYTES,
@@ -97,7 +98,7 @@ class SegmentWriter:
             if end.torn is not None:
                 size_bytes = end.torn.offset
                 await file.truncate(size_bytes)
-            seal = encode_seal(end.sequence, end.seed)
+            seal = encode_seal(end.sequence, end.seed, end.echo())
             start = end.tail - len(end.last_batch)
             await file.write(start, end.last_batch + seal, sync=True)
         except OSError:
@@ -138,14 +139,14 @@ class SegmentWriter:
         self.tail += len(data)
         return len(data)
 
-    async def seal(self, sequence: int) -> None:
-        """Write and sync a seal where the next batch will go.
+    async def seal(self, sequence: int, echo: Row | None) -> None:
+        """Write and sync a seal where the next batch will go, with the last one's echo.
 
         Raises:
             OSError: the disk does not work. No batch is touched.
         """
         assert self.tail < self.reserved_end, "there is always room for a seal"
-        await self._file.write(self.tail, encode_seal(sequence, self._seed), sync=True)
+        await self._file.write(self.tail, encode_seal(sequence, self._seed, echo), sync=True)
 
     def check(self) -> None:
         """Every promise about the segment, one per line."""
@@ -179,6 +180,9 @@ class SegmentIndex:
             if block.entries[0].index <= self._last_index.get(group, 0):
                 self._cut(group, block.entries[0].index - 1)
             self._newest[group] = self._last_index[group] = block.entries[-1].index
+        elif type(record) is RunKept:
+            group, block = record
+            self._newest[group] = max(self._newest.get(group, 0), block.entries[-1].index)
         elif type(record) is GroupRetired or (type(record) is BaseMoved and not record.suffix_kept):
             self._cut(record.group, 0)
             self._last_index.pop(record.group, None)
@@ -191,6 +195,10 @@ class SegmentIndex:
     def oldest(self) -> int | None:
         """The oldest segment, unless it is the one that is being written."""
         return next(iter(self._segments)) if len(self._segments) > 1 else None
+
+    def finished(self) -> list[int]:
+        """Every segment but the one that is being written."""
+        return list(self._segments)[:-1]
 
     def needed_by(self, segment: int, states: Mapping[int, GroupState]) -> list[int]:
         """The groups that need entries of a segment."""

@@ -270,6 +270,12 @@ class Transport:
             return False
         return connection.send(payload, droppable)
 
+    def end_session(self, peer: str, why: str) -> None:
+        """End the session with a peer that broke the rules; it may connect anew."""
+        link = self._links.get(peer)
+        if link is not None and link.connection is not None:
+            link.connection.close(why, Parting.MALFORMED)
+
     def flush(self) -> None:
         """Hand over what is queued now, not at the end of the loop turn: for whoever is about to
         wait for something else, and wants the peers to work meanwhile.

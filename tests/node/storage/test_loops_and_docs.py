@@ -53,7 +53,7 @@ def test_the_storage_page_names_every_file_and_every_kind_of_record() -> None:
         Path("file_disk.py"),
     ):
         assert f"{path.name}`" in text
-    kinds = (wal_format._GROUP, wal_format._HARD_STATE, wal_format._ENTRIES, wal_format._BASE,
-             wal_format._RETIRED)  # fmt: skip
+    names = "GROUP HARD_STATE ENTRIES BASE RETIRED RUN DOUBT_ENDED ECHO"
+    kinds = tuple(getattr(wal_format, name) for name in names.split())
     assert kinds == tuple(int(kind) for kind in re.findall(r"^\| (\d) \| ", text, re.M))
     assert f"The format, version {wal_format.FORMAT_VERSION}" in text

@@ -211,7 +211,7 @@ async def test_the_error_names_file_offset_and_remedy() -> None:
     log = await make_log(sealed=False)
     start, _ = log.spans[2]
     data = bytearray(log.data)
-    data[start + 90] ^= 1
+    data[start + 110] ^= 1
     with pytest.raises(StorageCorrupt) as error:
         await open_log(log.disk.with_file(PATH, bytes(data)))
     assert str(error.value).startswith(f"{PATH}, byte {start}: ")
