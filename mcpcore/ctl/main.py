@@ -71,6 +71,9 @@ RootGroup.families = {
         "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
     ),
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "saga": Family(
+        "mcpcore.ctl.saga", "Look at sagas, and decide about those that wait for somebody."
+    ),
     "experiment": Family(
         "mcpcore.ctl.experiment", "Run a scenario, simulated or on real processes, and report it."
     ),

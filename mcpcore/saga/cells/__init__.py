@@ -1,0 +1,1 @@
+"""Marks that everybody sees: claims on effects, and semantic locks."""

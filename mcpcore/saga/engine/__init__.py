@@ -1,0 +1,1 @@
+"""What acts: the engine, its drivers, targets and clocks. What decides lies one level up."""
