@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PURE = ["raft", "check", "clock", "crdt"]
+PURE = ["raft", "check", "clock", "crdt", "policy"]
 PURE_FILES = sorted(
     path for floor in PURE for path in (ROOT / "mcpcore" / floor).rglob("*.py")
 ) + sorted((ROOT / "mcpcore" / "node" / "kv").glob("[!c]*.py"))
