@@ -97,6 +97,8 @@ class GroupJournal(Journal):
         self._known: dict[str, _Known] = {}
         self._alive: asyncio.Task[None] | None = None
         self._lease = 0
+        self._is_shown = False
+        """Whether the key that others look for is on the lease. A lease alone shows nothing."""
         self._heard: int | None = None
         """The revision of the last nudge we heard."""
 
@@ -165,8 +167,12 @@ class GroupJournal(Journal):
             self._known.pop(saga, None)
             return None
         rows = _rows(record, saga)
-        self._known[saga] = _Known(record.mod_revision, rows)
-        return Story(_head(record, saga), rows)
+        head = _head(record, saga)
+        if head.status.is_end:
+            self._known.pop(saga, None)  # nothing is ever appended to it
+        else:
+            self._known[saga] = _Known(record.mod_revision, rows)
+        return Story(head, rows)
 
     async def heads(self, query: Query) -> list[Head]:
         """See ``Journal``."""
@@ -203,8 +209,8 @@ class GroupJournal(Journal):
                 async for event in events:
                     self._heard = event.record.mod_revision
                     return {event.record.value.decode()}
-        except WatchCompacted:
-            self._heard = None
+        except WatchCompacted as compacted:
+            self._heard = compacted.oldest_revision
             return set(self._known)  # some nudges are forgotten: look at everything
         except (Rejected, OutcomeUnknown) as error:
             raise JournalUnavailable(str(error)) from error
@@ -225,16 +231,21 @@ class GroupJournal(Journal):
             raise JournalUnavailable(str(error)) from error
 
     async def _show_life(self) -> int:
+        self._is_shown = False
         self._lease = await self._ask(self._kv.lease_grant(self._lease_s))
         key = f"{self._prefix}owner/{self._owner}"
         revision: int = await self._ask(self._kv.put(key, b"", lease=self._lease))
+        self._is_shown = True
         return revision
 
     async def _stay_alive(self) -> None:
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await self._ask(self._kv.lease_keep_alive(self._lease))
+                if self._is_shown:
+                    await self._ask(self._kv.lease_keep_alive(self._lease))
+                else:
+                    await self._show_life()
             except JournalUnavailable as error:
                 logger.warning("engine %s cannot show that it lives: %s", self._owner, error)
                 with suppress(JournalUnavailable):  # the lease may have run out; else this waits

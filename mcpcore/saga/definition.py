@@ -135,7 +135,8 @@ class Migration:
     Args:
         since: the older version, as ``Saga.version`` gave it.
         rename: steps of the older version that have another name here. Steps that were never
-            started need no mention; a step that was, and is not here, refuses the migration.
+            started need no mention; a step that was, and is not here, refuses the migration, and
+            so do two that would become one.
     """
 
     since: str

@@ -272,6 +272,9 @@ class State:
                 self.parked, self.stuck = record, steps
             case Unparked(remedy, steps):
                 self.parked, self.stuck = None, ()
+                if remedy is Remedy.SKIP and not self.turned:
+                    # Before the turn only a pivot parks a saga (rule 5), or what comes after it.
+                    self.pivot_passed = True
                 for name in steps:
                     self._remedy(self.step(name), remedy)
             case Ended(end, by, note):
@@ -280,6 +283,7 @@ class State:
             case Migrated(version, rename):
                 self.version = version
                 self.steps = {rename.get(name, name): st for name, st in self.steps.items()}
+                self.stuck = tuple(rename.get(name, name) for name in self.stuck)
             case _:
                 raise JournalDamaged(self.saga, f"{type(record).__name__} is unknown")
 

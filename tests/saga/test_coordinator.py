@@ -26,6 +26,7 @@ from mcpcore.saga import (
     UndoOrder,
     decide,
 )
+from mcpcore.saga.coordinator import Want, deadline_counts, may_cancel
 from mcpcore.saga.records import (
     CancelAsked,
     DeadlinePassed,
@@ -343,3 +344,36 @@ def test_the_version_is_the_shape_of_a_saga_and_not_the_bodies_of_its_steps() ->
 
     assert same.version == base.version
     assert len({base.version, *(other.version for other in others)}) == len(others) + 1
+
+
+def test_a_pivot_that_somebody_counts_as_done_is_passed_and_nothing_turns_back_any_more() -> None:
+    """Found out by hand: it did happen. A later failure must not undo what came before it."""
+    saga = Saga("s", step("a"), step("p", pivot=True, retry=ONCE), step("z", retry=ONCE))
+    state = State.replay("x", map(Entry, [
+        Started("s", saga.version, None, "e", 1, ""),
+        StepStarted("a", 1), StepDone("a", None, False),
+        StepStarted("p", 1), StepErred("p", "no answer", False, False),
+        Parked("nobody knows", ("p",)), Unparked(Remedy.SKIP, ("p",), "ops", "it is there"),
+    ]))  # fmt: skip
+
+    assert state.pivot_passed
+    assert may_cancel(state, saga), "there is only forward"
+    assert not deadline_counts(state)
+    state.apply(Entry(StepStarted("z", 1)))
+    state.apply(Entry(StepErred("z", "refused", True, True)))
+    assert decide(saga, state).record == Parked("cannot go on, and cannot go back", ("z",))
+
+
+def test_a_parked_saga_that_is_migrated_is_stuck_at_the_new_names() -> None:
+    saga = Saga("s", step("new", retry=ONCE, undo_retry=ONCE), step("b"))
+    state = State.replay("x", map(Entry, [
+        Started("s", "old", None, "e", 0, ""),
+        StepStarted("old", 1), StepDone("old", None, False), TurnedBack("cancelled"),
+        UndoStarted("old", 1), UndoErred("old", "down", False),
+        Parked("compensation failed", ("old",)), Migrated(saga.version, {"old": "new"}),
+    ]))  # fmt: skip
+
+    assert state.stuck == ("new",)
+    state.apply(Entry(Unparked(Remedy.RETRY, state.stuck, "ops", "")))
+    assert decide(saga, state).wants == (Want("new", True, 1),)
+    assert set(state.steps) == {"new"}

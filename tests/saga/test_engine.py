@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from mcpcore.errors import EngineFull, InvalidInput, JournalUnavailable
+from mcpcore.errors import EngineFull, InvalidInput, JournalUnavailable, StepFailed
 from mcpcore.saga import (
     NO_EFFECT,
+    ONCE,
     BreakerChanged,
     BreakerState,
     Call,
     CallEnded,
     Event,
+    Fence,
     Fuse,
+    Head,
+    MemoryCells,
     MemoryJournal,
     Outcome,
+    Parallel,
     Query,
     Retry,
     Saga,
@@ -27,7 +34,10 @@ from mcpcore.saga import (
     Step,
     SubSaga,
     TargetSettings,
+    operations,
 )
+from mcpcore.saga.journals.contract import head_of
+from mcpcore.saga.records import Entry, Taken, decode_entry, encode_entries
 from mcpcore.sim import run
 
 FUSE = TargetSettings(fuse=Fuse(timeout_s=1, failures=2, open_s=5), calls_max=2)
@@ -187,3 +197,105 @@ def test_an_engine_that_cannot_open_its_journal_says_so_and_leaves_nothing_runni
         return len(asyncio.all_tasks())
 
     assert run(main(), seed=1) == 1
+
+
+class BesideTheEngine(MemoryJournal):
+    """A tool writes to a saga just when an engine is about to take it over."""
+
+    meddle = False
+
+    async def append(self, head: Head, expected: int, rows: Sequence[bytes]) -> Fence:
+        if self.meddle and isinstance(decode_entry(rows[0]).record, Taken):
+            self.meddle = False
+            state = await operations.read_state(self, head.saga)
+            state.apply(asked := Entry(operations.cancel(state, by="ops", why="")))
+            await super().append(head_of(state), state.length - 1, encode_entries([asked]))
+        return await super().append(head, expected, rows)
+
+
+class SlowCells(MemoryCells):
+    """Whoever takes a lock here needs a while to stop doing so."""
+
+    async def swap(self, key: str, expected: bytes | None, new: bytes | None) -> bytes | None:
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            await asyncio.sleep(0.1)
+        return await super().swap(key, expected, new)
+
+
+def test_an_engine_that_needs_two_tries_to_take_a_saga_over_knows_that_it_runs_it() -> None:
+    held = asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        await held.wait()
+
+    saga = Saga("s", Step(hold, hold, name="a"), locks=["vpc"])
+    journal, cells = BesideTheEngine(), SlowCells()
+
+    async def main() -> tuple[str, ...]:
+        first = SagaEngine(journal, [saga], cells=cells, rng=random.Random(1))
+        await first.open()
+        await first.start(saga, id="x")
+        await asyncio.sleep(1)
+        await first.close()
+        journal.meddle = True
+        async with SagaEngine(journal, [saga], cells=cells, rng=random.Random(2)) as second:
+            await asyncio.sleep(1)
+            running = second.running
+            held.set()
+            async with asyncio.timeout(60):
+                assert (await second.outcome("x")).status is Status.COMPENSATED
+            return running
+
+    assert run(main(), seed=1) == ("x",)
+
+
+def test_a_saga_that_another_engine_has_started_meanwhile_is_given_and_not_an_error() -> None:
+    async def nothing(call: Call) -> None:
+        pass
+
+    saga = Saga("s", Step(nothing, nothing, name="a"), locks=["vpc"])
+    journal, cells = MemoryJournal(), SlowCells()
+
+    async def main() -> Outcome:
+        here, there = (
+            SagaEngine(journal, [saga], cells=cells, rng=random.Random(n)) for n in (1, 2)
+        )
+        async with here, there:
+            await there.start(saga, id="x")
+            return await (await here.start(saga, id="x")).outcome()
+
+    assert run(main(), seed=1).ok
+
+
+def test_a_wait_for_a_place_that_is_given_up_before_it_began_leaves_nothing_behind(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async def hang(call: Call) -> None:
+        await asyncio.sleep(10)
+
+    async def refuse(call: Call) -> None:
+        raise StepFailed("no")
+
+    full = TargetSettings(calls_max=1)
+    busy = Saga("busy", Step(hang, NO_EFFECT, name="h", target="full"))
+    # The waiting and the refusal come about in one and the same turn.
+    shut = TargetSettings(calls_max=1, waiting_max=0)
+    shutter = Saga("shutter", Step(hang, NO_EFFECT, name="h", target="shut"))
+    both = Saga("both", Parallel(
+        Step(hang, NO_EFFECT, name="a", target="full", retry=ONCE),
+        Step(refuse, NO_EFFECT, name="b", target="shut", retry=ONCE),
+    ))  # fmt: skip
+
+    async def main() -> Outcome:
+        targets = {"full": full, "shut": shut}
+        async with engine(busy, shutter, both, targets=targets) as sagas:
+            await sagas.start(busy)
+            await sagas.start(shutter)
+            await asyncio.sleep(1)
+            return await sagas.run(both)
+
+    assert run(main(), seed=1).status is Status.COMPENSATED
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []

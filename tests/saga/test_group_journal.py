@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcpcore.errors import JournalMoved
+from mcpcore.errors import JournalMoved, NotLeader
 from mcpcore.node.client.client import Client
 from mcpcore.node.sagas import ClusterTime, GroupCells, GroupJournal
 from mcpcore.saga import (
@@ -29,7 +29,7 @@ from mcpcore.saga import (
     operations,
 )
 from mcpcore.saga.records import Entry
-from mcpcore.sim import World
+from mcpcore.sim import World, run
 from tests.node.local_cluster import LocalCluster
 from tests.node.simulated_cluster import PLAIN, SimulatedCluster, client_of
 
@@ -99,6 +99,53 @@ async def test_what_a_tool_decides_reaches_the_engine_that_runs_the_saga(tmp_pat
                     outcome = await handle.outcome()
     assert outcome.status is Status.COMPENSATED
     assert undone == ["hang"]
+
+
+class Absent:
+    """A group whose answers are missing at the worst moments: of each call, the numbers of those
+    that get none."""
+
+    def __init__(self, **missing: set[int]) -> None:
+        self.missing = missing
+        self.asked: dict[str, int] = {}
+        self.shown: dict[bytes | str, int] = {}
+
+    def _answer(self, what: str) -> int:
+        number = self.asked[what] = self.asked.get(what, 0) + 1
+        if number in self.missing.get(what, ()):
+            raise NotLeader("main", None)
+        return number
+
+    async def lease_grant(self, ttl_s: float) -> int:
+        return self._answer("grant")
+
+    async def lease_keep_alive(self, lease: int) -> None:
+        self._answer("keep")
+
+    async def lease_revoke(self, lease: int) -> None:
+        self._answer("revoke")
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+        self._answer("put")
+        self.shown[key] = lease
+        return 1
+
+
+def test_an_engine_that_could_not_show_that_it_lives_shows_it_as_soon_as_it_can() -> None:
+    """A lease without the key on it would let others take its sagas for as long as it lives."""
+    journal = GroupJournal(Client(["127.0.0.1:1"], cluster="c", security=PLAIN), lease_s=3)
+    group = Absent(keep={2}, put={2})
+    journal._kv = group  # type: ignore[assignment]
+
+    async def main() -> dict[bytes | str, int]:
+        await journal.open("a#1")
+        await asyncio.sleep(10)
+        shown = dict(group.shown)
+        await journal.close()
+        return shown
+
+    assert run(main(), seed=1) == {"saga/owner/a#1": 3}, "the third lease carries it"
+    assert group.asked["keep"] > 4
 
 
 class Town:

@@ -537,6 +537,25 @@ def test_a_migration_takes_running_sagas_along() -> None:
     assert service.log == ["reserve", "b", "b.undo", "reserve_range.undo"]
 
 
+def test_a_migration_that_would_make_one_step_of_two_is_refused() -> None:
+    """What one of the two had done would be forgotten, and never undone."""
+    service = Service()
+    old = Saga("s", service.step("a"), service.step("b"), service.step("c", act=hang))
+    new = Saga("s", service.step("b"), service.step("c"),
+               migrations=[Migration(old.version, {"a": "b"})])  # fmt: skip
+    journal = MemoryJournal()
+
+    async def main() -> None:
+        async with engine(journal, old) as sagas:
+            await sagas.start(old, id="x")
+            await asyncio.sleep(1)
+        async with engine(journal, new) as sagas:
+            assert isinstance(sagas.refused["x"], DefinitionChanged)
+
+    virtually(main())
+    assert service.log == ["a", "b"], "it is left exactly as it is"
+
+
 def test_starting_the_same_again_gives_the_saga_that_is_there_and_another_one_is_refused() -> None:
     service = Service()
     saga = Saga("s", service.step("a"))

@@ -29,7 +29,8 @@ from mcpcore.saga import (
     Step,
     operations,
 )
-from mcpcore.saga.records import Entry
+from mcpcore.saga.journals.sqlite import POLL_S
+from mcpcore.saga.records import Entry, Remedy
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,6 +155,35 @@ async def test_what_a_tool_writes_into_the_file_reaches_the_engine(tmp_path: Pat
             outcome = await handle.outcome()
     assert outcome.status is Status.COMPENSATED
     assert undone == ["hang"]
+
+
+async def test_whoever_looks_at_a_saga_does_not_hide_from_its_engine_what_a_tool_wrote(
+    tmp_path: Path,
+) -> None:
+    """A page that shows sagas reads them all the time, through the engine's own journal."""
+    broken = True
+
+    async def cannot_yet(call: Call) -> None:
+        if broken:
+            raise OSError("down")
+
+    async def nothing(call: Call) -> None:
+        pass
+
+    saga = Saga("s", Step(nothing, name="p", pivot=True), Step(cannot_yet, name="z", retry=ONCE))
+    path = tmp_path / "j.db"
+    async with SagaEngine(SqliteJournal(path), [saga]) as engine:
+        assert (await engine.run(saga, id="x")).status is Status.PARKED
+        broken = False
+        await asyncio.sleep(2 * POLL_S)  # the engine has looked once
+        tool = SqliteJournal(path)
+        await operations.write(
+            tool, "x", lambda s: operations.unpark(s, Remedy.RETRY, by="ops", note=""), Entry
+        )
+        assert (await engine.state("x")).parked is None
+        await tool.close()
+        async with asyncio.timeout(5):
+            assert (await engine.outcome("x")).status is Status.COMPLETED
 
 
 async def test_ended_sagas_are_forgotten_after_a_while_and_others_never(tmp_path: Path) -> None:

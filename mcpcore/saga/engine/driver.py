@@ -212,11 +212,11 @@ class Driver:
             ticket = None
         if ticket is None:
             key = (want.step, want.undo)
-            entering = target.enter_patiently() if want.undo else target.enter()
+            enter = target.enter_patiently if want.undo else target.enter
 
             async def gate() -> None:
                 try:
-                    self._tickets[key] = await entering
+                    self._tickets[key] = await enter()
                 except TargetUnavailable as error:
                     self._tickets[key] = error
                 self._gates.pop(key, None)

@@ -332,7 +332,10 @@ class SagaEngine:
     async def _existing(self, saga_id: str, wanted: Started) -> Handle:
         driver = self._drivers.get(saga_id)
         if driver is not None:
-            await asyncio.shield(driver.written)
+            try:
+                await asyncio.shield(driver.written)
+            except JournalMoved:  # it is on its way out: the saga is somebody else's
+                driver = None
         begun = driver.state.begun if driver else (await self.state(saga_id)).begun
         if (begun.definition, begun.input) != (wanted.definition, wanted.input):
             raise SagaExists(saga_id, begun.definition)
@@ -367,8 +370,8 @@ class SagaEngine:
         finally:
             if driver.written.done() and not driver.written.cancelled():
                 driver.written.exception()  # whoever started it has it, or is gone
-            self._drivers.pop(saga, None)
-            self._tasks.pop(saga, None)
+            if self._drivers.get(saga) is driver:
+                del self._drivers[saga], self._tasks[saga]
 
     def _refuse(self, saga: str, error: CoordinationError) -> None:
         logger.error("saga %s: %s", saga, error)
@@ -458,6 +461,6 @@ class SagaEngine:
 
 
 def _check_migration(saga: Saga, state: State, migration: Migration) -> None:
-    for name in state.steps:
-        if migration.rename.get(name, name) not in saga.steps:
-            raise DefinitionChanged(state.saga, saga.name, state.version, (saga.version,))
+    renamed = [migration.rename.get(name, name) for name in state.steps]
+    if len(set(renamed)) < len(renamed) or not saga.steps.keys() >= set(renamed):
+        raise DefinitionChanged(state.saga, saga.name, state.version, (saga.version,))

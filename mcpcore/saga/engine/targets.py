@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mcpcore.errors import InvalidInput, TargetUnavailable
@@ -56,6 +57,8 @@ class Target:
         self._monotonic_ns = monotonic_ns
         self._changed = changed
         self._under_way = 0
+        self._promised = 0
+        """Places that belong to somebody who was woken and has not come yet."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._told = self.breaker.state
 
@@ -65,10 +68,13 @@ class Target:
         Raises:
             TargetUnavailable: the circuit is open, or too many wait already.
         """
-        if self._under_way >= self.settings.calls_max:
+        if self._under_way + self._promised >= self.settings.calls_max:
             if len(self._waiting) >= self.settings.waiting_max:
                 raise TargetUnavailable(self.name, f"{len(self._waiting)} calls wait already")
             return None
+        return self._admit()
+
+    def _admit(self) -> Ticket:
         passed = self.breaker.admit(self._monotonic_ns())
         self._tell()
         if passed is None:
@@ -82,20 +88,26 @@ class Target:
         Raises:
             TargetUnavailable: the circuit is open, or too many wait already.
         """
-        while True:
-            ticket = self.try_enter()
-            if ticket is not None:
-                return ticket
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except BaseException:
-                if turn.done() and not turn.cancelled():
-                    self._wake_one()  # the place that was ours goes to the next
-                else:
+        ticket = self.try_enter()
+        if ticket is not None:
+            return ticket
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+            self._promised -= 1
+            return self._admit()
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with suppress(ValueError):  # whoever gave a place back may have passed it over
                     self._waiting.remove(turn)
-                raise
+            else:
+                self._promised -= 1
+                self._wake_one()
+            raise
+        except TargetUnavailable:
+            self._wake_one()  # the place that was ours is the next one's
+            raise
 
     async def enter_patiently(self) -> Ticket:
         """A ticket, however long it takes: for compensations, which must get through."""
@@ -129,6 +141,7 @@ class Target:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
+                self._promised += 1
                 return
 
     def _tell(self) -> None:

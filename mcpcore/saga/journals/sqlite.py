@@ -74,6 +74,8 @@ class SqliteJournal(Journal):
         self._waiting: list[_Append] = []
         self._flushing: asyncio.Task[None] | None = None
         self._lengths: dict[str, int] = {}
+        """Of open sagas, as we wrote them or told of them last. Reading changes nothing here: who
+        reads is not always the one who has to hear of it."""
         self._data_version = -1
 
     async def open(self, owner: str) -> None:
@@ -116,10 +118,7 @@ class SqliteJournal(Journal):
             db.execute("COMMIT")
             return None if found is None else Story(_head(found), [row[0] for row in rows])
 
-        story = await self._thread.run(read)
-        if story is not None:
-            self._lengths[saga] = story.head.length
-        return story
+        return await self._thread.run(read)
 
     async def heads(self, query: Query) -> list[Head]:
         """See ``Journal``."""
@@ -165,8 +164,10 @@ class SqliteJournal(Journal):
                 continue
             self._data_version = version
             rows = await self._thread.run(_open_lengths)
+            there = dict(rows)
             found = {saga for saga, length in rows if self._lengths.get(saga) != length}
-            found |= self._lengths.keys() - {saga for saga, _ in rows}
+            found |= self._lengths.keys() - there.keys()
+            self._lengths = there
             if found:
                 return found
 
