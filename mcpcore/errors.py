@@ -778,7 +778,8 @@ class ReunionRefused(Rejected):
         self.limit_entries = limit_entries
         super().__init__(
             f"group {group}: {gap_entries} entries lie between the two sides, from {limit_entries} "
-            f"on an operator decides; see the plan, and answer it there"
+            "on an operator decides; see the plan and answer it with "
+            f"`mcpctl group reunite {group}`"
         )
 
 

@@ -233,6 +233,13 @@ class PolicyLog:
                 edit = decode(data)
                 if not edit.body.loosens:
                     raise InvalidInput("this edit needs no order", remedy="Join it to the replicas")
+                if edit.epoch > self.prefix.epoch:
+                    # Whoever may claim the future is never stale, whatever changes hands.
+                    raise InvalidInput(
+                        f"its author claims to know entry {edit.epoch}, there are "
+                        f"{self.prefix.epoch}",
+                        remedy="Make it anew on a replica that follows this log",
+                    )
                 return data not in self._told.encoded
         raise InvalidInput("not a command of a policy log")
 
@@ -263,16 +270,14 @@ class PolicyLog:
             if data[:8] != _SNAPSHOT_MAGIC:
                 raise ValueError("it begins otherwise")
             rows, digest = msgpack.unpackb(data[8:])
-            fresh = PolicyLog()
-            for index, command in rows:
-                if fresh._check(command):
-                    fresh._extend(index, command)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise InvalidInput(
                 f"not a snapshot of a policy log: {error}",
                 where="snapshot",
                 remedy="take a new one from a member of the group",
             ) from error
+        fresh = PolicyLog()
+        fresh._take(rows)
         if fresh.prefix.digest != digest:
             raise InvalidInput("the digest differs", where="snapshot", remedy="fetch it again")
         self.prefix, self._told = fresh.prefix, fresh._told
@@ -291,15 +296,42 @@ class PolicyLog:
         """Take entries that :meth:`query` gave elsewhere, and that begin where this one ends.
 
         Raises:
-            InvalidInput: not such an answer.
+            InvalidInput: not such an answer. Nothing of it was taken.
         """
         try:
-            pairs = [(int(index), bytes(command)) for index, command in msgpack.unpackb(rows)]
+            wire = msgpack.unpackb(rows)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise InvalidInput(f"not entries of a policy log: {error}") from error
-        for index, command in pairs:
-            if self._check(command):
+        self._take(wire)
+
+    def _take(self, rows: object) -> None:
+        """Go on with entries of another copy of this log, all of them or none."""
+        before = self.prefix
+        try:
+            for index, command in _pairs(rows):
+                last = self.prefix.entries[-1].index if self.prefix.entries else -1
+                if index <= last:
+                    raise InvalidInput(
+                        f"a piece of a policy log begins at {index}, where {last} is known already",
+                        remedy="Ask for what follows the last entry that is known",
+                    )
+                if not self._check(command):
+                    raise InvalidInput(f"entry {index} says nothing new: it is of another log")
                 self._extend(index, command)
+        except InvalidInput:
+            self.load(before)
+            raise
+
+
+def _pairs(rows: object) -> Iterator[tuple[int, bytes]]:
+    if not isinstance(rows, list):
+        raise InvalidInput("not entries of a policy log")
+    for row in rows:
+        match row:
+            case [int(index), bytes(command)] if type(index) is int and 0 <= index < 1 << 63:
+                yield index, command
+            case _:
+                raise InvalidInput("an entry of a policy log is its index and its command")
 
 
 def _chunks(prefix: Prefix) -> Iterator[bytes]:

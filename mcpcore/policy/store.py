@@ -253,6 +253,10 @@ def admit(prefix: Callable[[], Prefix]) -> Callable[[str, Cells | Causal], str]:
 
 
 def _faults(delta: Causal, prefix: Prefix) -> Iterator[str]:
+    if len(delta.context) != len(delta.entries):
+        # Nothing is ever taken out of the set of edits; to claim an event without what it said
+        # would take it out at whoever joins this.
+        yield "it would erase edits"
     entries = {entry.path for entry in delta.entries.values()}
     elements = list(AWSet(delta))
     if len(elements) != len(entries):

@@ -7,7 +7,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.crdt import AWSet, decode, encode, join
+from mcpcore.crdt import AWSet, Causal, decode, encode, join
 from mcpcore.crdt.anti_entropy import AntiEntropy
 from mcpcore.policy import (
     Author,
@@ -210,6 +210,23 @@ def test_the_guard_lets_only_signed_edits_through():
     for send in other.poll(0):
         engine.receive("there", send.data, 0)
     assert [edit.signature != b"" for edit in here.edits()] == [True]
+
+
+def test_a_guarded_replica_lets_nobody_erase_what_was_said():
+    """A context that claims an edit without bringing it would take a forbid out of every set."""
+    log = PolicyLog()
+    log.apply(1, own("a", "a"))
+    here, there = (PolicyStore(f"{name}/1", prefix=log.prefix) for name in ("here", "there"))
+    guard = admit(lambda: log.prefix)
+    first = here.add(Author("a"), access(Effect.FORBID, "a", "*", "*", "a/*"), at(1))
+    there.join(here)
+    second = there.add(Author("a"), access(Effect.FORBID, "a", "*", "read", "a/*"), at(2))
+    eraser = Causal({}, first.context.copy())
+    stowaway = Causal(dict(second.entries), there.state.context.copy())
+
+    assert guard("there", second) == guard("there", there.state) == guard("there", Causal()) == ""
+    for lie in (eraser, stowaway):
+        assert "erase" in guard("there", lie)
 
 
 def test_without_a_valid_signature_nothing_counts_once_the_tenant_has_a_key():
