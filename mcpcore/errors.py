@@ -83,6 +83,48 @@ class TransferRefused(Rejected):
         super().__init__(f"group {group}: leadership cannot go to {target}: {reason}")
 
 
+class ChangeRefused(Rejected):
+    """A change of membership was not begun; the group is as it was.
+
+    Args:
+        group: the group, or empty where a configuration was looked at without one.
+        reason: which rule stands against it, with the facts.
+        remedy: what to do instead, if there is something.
+    """
+
+    def __init__(self, group: str, reason: str, remedy: str = "") -> None:
+        self.group = group
+        self.reason = reason
+        self.remedy = remedy
+        text = f"group {group}: {reason}" if group else reason
+        super().__init__(f"{text}. {remedy}" if remedy else text)
+
+
+class ChangePending(ChangeRefused):
+    """Not now: another change is under way, or this leader is too new. It passes by itself."""
+
+
+class LearnerBehind(ChangeRefused):
+    """The learner holds too little of the log to vote; as a voter it would hold the group up.
+
+    Args:
+        learner: its name.
+        behind: entries it lacks.
+        rounds: full rounds of catching up so far (thesis section 4.2.1).
+    """
+
+    def __init__(self, group: str, learner: str, behind: int, rounds: int) -> None:
+        self.learner = learner
+        self.behind = behind
+        self.rounds = rounds
+        super().__init__(
+            group,
+            f"learner {learner} lacks {behind} entries after {rounds} rounds of catching up",
+            "Wait until it has caught up, or force the promotion and accept that commits may wait "
+            "for it",
+        )
+
+
 class ProposalTooLarge(Rejected):
     """The command is larger than the group accepts. Sending it again will not help; split it."""
 

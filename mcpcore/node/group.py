@@ -37,7 +37,7 @@ from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import Role, RoleChanged, Write
+from mcpcore.raft.state import Event, MembershipNoticed, Role, RoleChanged, Write
 from mcpcore.raft.types import Entry, EntryKind
 
 logger = logging.getLogger("mcpcore.node.group")
@@ -259,10 +259,10 @@ class Group:
             self._break(bug)
         self._wake(self)
 
-    def peer_connected(self, peer: str, *, remembers: bool) -> None:
-        """A new connection to a member stands."""
+    def peer_connected(self, peer: str, *, incarnation: str) -> None:
+        """A new connection to a member stands, and this is the disk behind it."""
         if not self._closed:
-            self.raft.peer_connected(peer, self._clocks.monotonic_ns(), remembers=remembers)
+            self.raft.peer_connected(peer, self._clocks.monotonic_ns(), incarnation=incarnation)
             self._wake(self)
 
     def turn(self) -> None:
@@ -388,7 +388,10 @@ class Group:
         self.applied = entries[-1].index
         self._reads.applied_to(self.applied)
 
-    def _announce(self, event: RoleChanged) -> None:
+    def _announce(self, event: Event) -> None:
+        if isinstance(event, MembershipNoticed):
+            logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
+            return
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,

@@ -266,7 +266,7 @@ class Node:
         if self._timekeeper is not None:
             self._timekeeper.connected(peer)
         for group in self._hosting:
-            group.peer_connected(peer, remembers=known == incarnation)
+            group.peer_connected(peer, incarnation=incarnation)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
         """Nothing to do: silence is judged by the groups, from what arrives."""

@@ -8,8 +8,21 @@ such as ``mcpcore.node`` does.
 from mcpcore.raft.core import Raft, Ready
 from mcpcore.raft.invariants import FigureThree, SafetyViolation
 from mcpcore.raft.log import RaftLog
+from mcpcore.raft.membership import (
+    AddLearner,
+    AddVoter,
+    Change,
+    Demote,
+    Promote,
+    Remove,
+    RequireZones,
+    Update,
+    enter_joint,
+    leave_joint,
+    simple,
+)
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.state import MembershipNoticed, ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.types import (
     Block,
     Configuration,
@@ -17,23 +30,37 @@ from mcpcore.raft.types import (
     EntryKind,
     HardState,
     LogPosition,
+    Member,
 )
 
 __all__ = [
+    "AddLearner",
+    "AddVoter",
     "Block",
+    "Change",
     "Configuration",
+    "Demote",
     "Entry",
     "EntryKind",
     "FigureThree",
     "HardState",
     "LogPosition",
+    "Member",
+    "MembershipNoticed",
+    "Promote",
     "Raft",
     "RaftLog",
     "RaftSettings",
     "ReadAnswer",
     "Ready",
+    "Remove",
+    "RequireZones",
     "Role",
     "RoleChanged",
     "SafetyViolation",
+    "Update",
     "Write",
+    "enter_joint",
+    "leave_joint",
+    "simple",
 ]

@@ -7,14 +7,17 @@ answers of the members.
 
 from __future__ import annotations
 
-from mcpcore.raft.election import become_follower, quorum_contact_ns
+from mcpcore.raft.election import become_follower, office_ns
 from mcpcore.raft.messages import Heartbeat
-from mcpcore.raft.quorum import quorum_value
+from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.state import RaftState
 
 
 def advance_commit(state: RaftState) -> None:
-    """Commit what a quorum has on its disks, if it is of our own term (Figure 8)."""
+    """Commit what a quorum has on its disks, in enough zones, if it is of our own term (Figure 8).
+
+    A leader that is no voter (any more) counts the voters and not itself (section 6).
+    """
     if not state.is_leader:
         return
     progress, own, durable = state.progress, state.id, state.durable_index
@@ -22,7 +25,7 @@ def advance_commit(state: RaftState) -> None:
     def stored(peer: str) -> int:
         return durable if peer == own else progress[peer].match if peer in progress else 0
 
-    index = quorum_value(state.configuration, stored)
+    index = zone_quorum_value(state.configuration, stored)
     if index > state.commit and state.log.term_at(index) == state.term:
         state.commit = index
 
@@ -61,7 +64,7 @@ def beat(state: RaftState) -> None:
 
 def check_office(state: RaftState) -> None:
     """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
-    silent_ns = state.now_ns - quorum_contact_ns(state)
+    silent_ns = state.now_ns - office_ns(state)
     if silent_ns >= state.settings.election_timeout_ns:
         become_follower(
             state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"

@@ -13,17 +13,29 @@ names when the next ``tick`` is due.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mcpcore.errors import (
+    InvalidInput,
     NotLeader,
     ProposalTooLarge,
     ProtocolViolation,
     QueueFull,
     TransferUnderWay,
 )
-from mcpcore.raft import commitment, election, reads, replication, transfer
+from mcpcore.raft import (
+    commitment,
+    election,
+    identity,
+    reads,
+    reconfiguration,
+    replication,
+    tracking,
+    transfer,
+)
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
@@ -39,7 +51,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import Entropy, RaftState, ReadAnswer, Role, RoleChanged, Write
+from mcpcore.raft.state import Entropy, Event, RaftState, ReadAnswer, Role, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 Row = tuple[str, Message]
@@ -54,14 +66,14 @@ class Ready(NamedTuple):
         write: to make durable, then ``Raft.written(write.seq)``; None if nothing is new.
         committed: entries to apply, each exactly once, in order.
         reads: reads that may be answered once applied up to their index (0: cannot be confirmed).
-        events: what changed about roles, for logs and people.
+        events: what changed about roles and members, for logs and people.
     """
 
     messages: list[Row]
     write: Write | None
     committed: list[Entry]
     reads: list[ReadAnswer]
-    events: list[RoleChanged]
+    events: list[Event]
 
 
 class Raft:
@@ -77,6 +89,8 @@ class Raft:
         log: entries as found on the disk.
         now_ns: the monotonic clock.
         group: the group's name, for messages to people.
+        incarnation: the identity of this member's disk, drawn when it was new; empty if the driver
+            keeps none.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -95,6 +109,7 @@ class Raft:
         log: RaftLog | None = None,
         now_ns: int = 0,
         group: str = "main",
+        incarnation: str = "",
     ) -> None:
         self._state = RaftState(
             node,
@@ -105,6 +120,7 @@ class Raft:
             hard_state=hard_state,
             log=log if log is not None else RaftLog(),
             now_ns=now_ns,
+            incarnation=incarnation,
         )
 
     # --- what is ---------------------------------------------------------------------------
@@ -150,6 +166,7 @@ class Raft:
         if state.is_leader:
             transfer.give_up_when_late(state)
             replication.resend_lost(state)
+            reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
                 commitment.beat(state)
         else:
@@ -178,6 +195,8 @@ class Raft:
             raise NotLeader(state.group, state.leader or None)
         if state.transfer_target:
             raise TransferUnderWay(state.group, state.transfer_target)
+        if kind is EntryKind.CONFIG:
+            raise InvalidInput("a configuration is changed with propose_change", where="kind")
         settings = state.settings
         size = len(data)
         if size > settings.max_proposal_bytes:
@@ -220,22 +239,65 @@ class Raft:
         """
         transfer.start(self._enter(now_ns), target)
 
-    def peer_connected(self, peer: str, now_ns: int, *, remembers: bool = True) -> None:
+    def propose_change(
+        self,
+        changes: Iterable[Change],
+        now_ns: int,
+        *,
+        joint: bool | None = None,
+        auto_leave: bool = True,
+        force: bool = False,
+    ) -> Entry:
+        """Change who takes part, or what is known of the members (paper section 6).
+
+        The new configuration is in force here at once. A joint one is left by the leader itself
+        once it is committed and applied, unless ``auto_leave`` is False.
+
+        Args:
+            changes: applied in order, all or nothing.
+            joint: True for a joint change, False for a simple one; None chooses a joint one only
+                if more than one voter changes.
+            force: promote a learner that has not caught up.
+
+        Returns:
+            The entry: the change is made if ``ready`` hands it out, in this term.
+
+        Raises:
+            NotLeader: ask the leader named.
+            TransferUnderWay: leadership is being handed over.
+            ChangePending: another change is under way, or this leader has committed nothing yet.
+            LearnerBehind: a learner to be promoted has not caught up.
+            ChangeRefused: the change leads nowhere good; the reason says why.
+            InvalidInput: a change is malformed.
+        """
+        state = self._enter(now_ns)
+        return reconfiguration.propose(
+            state, tuple(changes), joint=joint, auto_leave=auto_leave, force=force
+        )
+
+    def leave_joint(self, now_ns: int) -> Entry:
+        """Leave a joint change that does not leave by itself.
+
+        Raises:
+            NotLeader: ask the leader named.
+            TransferUnderWay: leadership is being handed over.
+            ChangePending: the joint configuration is not yet committed and applied.
+            ChangeRefused: there is no joint change.
+        """
+        return reconfiguration.leave_joint(self._enter(now_ns))
+
+    def peer_connected(self, peer: str, now_ns: int, *, incarnation: str = "") -> None:
         """A new connection to ``peer`` stands; whatever was under way on the old one is lost.
 
         Args:
-            remembers: False if the peer came back without its disk, so that nothing it once
-                confirmed holds any more.
+            incarnation: the identity of the disk behind the peer, as its side of the connection
+                states it; empty if the driver cannot tell.
         """
         state = self._enter(now_ns)
-        progress = state.progress.get(peer)
-        if progress is not None:
-            state.session_counter += 1
-            progress.session = state.session_counter
-            if not remembers:
-                progress.match = 0
-            progress.probe()
-            progress.commit_sent = 0
+        identity.meet(state, peer, incarnation)
+        if state.is_leader:
+            tracking.reconnect(state, peer)
+            reconfiguration.tend(state)
 
     def written(self, seq: int, now_ns: int) -> None:
         """All writes up to ``seq`` are durable."""
@@ -267,6 +329,8 @@ class Raft:
         """Take what must happen now. Empty lists and None if there is nothing."""
         state = self._state
         if state.role is Role.LEADER:
+            if state.chores:
+                reconfiguration.tend(state)
             transfer.offer_when_ready(state)
             if state.read_round > state.read_round_sent:
                 commitment.beat(state)
@@ -280,6 +344,9 @@ class Raft:
             committed = state.log.entries(state.handed + 1, last)
             if state.role is Role.LEADER:
                 state.uncommitted_bytes -= state.log.size_bytes(state.handed + 1, last)
+                # Applied now: a change may be finished, and another begun.
+                if state.handed < state.configurations[-1][0] <= last:
+                    state.chores = True
             state.handed = last
         ready = Ready(state.outbox, write, committed, state.read_answers, state.events)
         state.outbox, state.read_answers, state.events = [], [], []
@@ -287,8 +354,10 @@ class Raft:
 
     @property
     def has_more(self) -> bool:
-        """Whether another ``ready`` would hand out more: committed entries come in portions."""
-        return self._state.handed < self._state.commit
+        """Whether another ``ready`` would hand out more: committed entries come in portions, and a
+        leader has work of its own once a configuration is applied.
+        """
+        return self._state.handed < self._state.commit or self._state.chores
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -7,9 +7,11 @@ the only thing an election knows of a log is where it ends.
 
 from __future__ import annotations
 
+from mcpcore.raft import tracking
+from mcpcore.raft.identity import is_stranger
 from mcpcore.raft.messages import PreVote, PreVoteReply, Vote, VoteReply
 from mcpcore.raft.quorum import VoteResult, quorum_value, vote_result
-from mcpcore.raft.state import NEVER, Progress, RaftState, Role, RoleChanged
+from mcpcore.raft.state import NEVER, RaftState, Role, RoleChanged
 from mcpcore.raft.types import Entry, EntryKind, LogPosition
 
 # --- changing role --------------------------------------------------------------------------
@@ -34,7 +36,7 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
-    state.progress = {}
+    tracking.end(state)
     state.heartbeat_due_ns = NEVER
     state.uncommitted_bytes = 0
     state.transfer_target, state.transfer_sent = "", False
@@ -83,10 +85,7 @@ def become_leader(state: RaftState) -> None:
     state.role, state.leader = Role.LEADER, state.id
     state.votes = {}
     last = state.log.last
-    state.progress = {}
-    for peer in sorted(state.configuration.members - {state.id}):
-        state.session_counter += 1
-        state.progress[peer] = Progress(last.index + 1, state.now_ns, state.session_counter)
+    tracking.begin(state)
     state.heartbeat_due_ns = state.now_ns
     state.lease_void = False
     state.term_start = last.index + 1
@@ -99,14 +98,25 @@ def become_leader(state: RaftState) -> None:
 
 
 def may_campaign(state: RaftState) -> bool:
-    """Only a voter whose disk answers may stand: nobody else could keep what it promises."""
-    return state.configuration.votes(state.id) and not state.disk_stalled()
+    """Only a voter whose disk answers and remembers may stand: nobody else could keep a promise.
+
+    A configuration counts from the moment it is in the log, so a candidate cannot miss one that it
+    holds (etcd #7625, where it counts once applied). It waits all the same until a configuration
+    that it knows to be committed is applied: its driver learns there where new members live.
+    """
+    index, configuration = state.configurations[-1]
+    return (
+        configuration.votes(state.id)
+        and not state.handed < index <= state.commit
+        and not state.disqualified
+        and not state.disk_stalled()
+    )
 
 
 def promised(state: RaftState) -> bool:
     """Whether we still owe our leader that we help nobody else (thesis section 4.2.3)."""
     if state.is_leader:
-        return quorum_contact_ns(state) + state.settings.election_timeout_ns > state.now_ns
+        return office_ns(state) + state.settings.election_timeout_ns > state.now_ns
     return state.now_ns < state.promise_until_ns
 
 
@@ -122,6 +132,15 @@ def quorum_contact_ns(state: RaftState) -> int:
         return now_ns if peer == own else progress[peer].contact_ns if peer in progress else 0
 
     return quorum_value(state.configuration, contact)
+
+
+def office_ns(state: RaftState) -> int:
+    """Since when nobody has spoken for us as leader.
+
+    A new voter has not promised anything yet, so it counts for no lease; but a leader that has just
+    asked for its agreement must be given the time to get it.
+    """
+    return max(quorum_contact_ns(state), state.office_since_ns)
 
 
 def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
@@ -144,6 +163,7 @@ def on_pre_vote(state: RaftState, sender: str, ask: PreVote) -> None:
     granted = (
         ask.term > state.term
         and not promised(state)
+        and _may_help(state, sender)
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
     )
     state.reply(sender, PreVoteReply(state.term, ask.term, granted))
@@ -153,6 +173,8 @@ def on_pre_vote_reply(state: RaftState, sender: str, answer: PreVoteReply) -> No
     """Count a would-be vote."""
     if state.role is not Role.PRE_CANDIDATE or answer.asked_term != state.term + 1:
         return
+    if is_stranger(state, sender):
+        return  # It forgot what it promised to others.
     state.votes[sender] = answer.granted
     match vote_result(state.configuration, state.votes):
         case VoteResult.WON if may_campaign(state):
@@ -175,6 +197,7 @@ def on_vote(state: RaftState, sender: str, ask: Vote) -> None:
         and state.voted_for in ("", sender)
         # We may have learned this very term from a late answer, after we promised.
         and (ask.transfer or not promised(state))
+        and _may_help(state, sender)
         and LogPosition(ask.last_term, ask.last_index) >= state.log.last
     )
     if granted:
@@ -189,6 +212,8 @@ def on_vote_reply(state: RaftState, sender: str, answer: VoteReply) -> None:
     """Count a vote."""
     if state.role is not Role.CANDIDATE or answer.term != state.term:
         return
+    if is_stranger(state, sender):
+        return  # It may have given the same vote to somebody else, and forgotten.
     state.votes[sender] = answer.granted
     match vote_result(state.configuration, state.votes):
         case VoteResult.WON:
@@ -197,6 +222,13 @@ def on_vote_reply(state: RaftState, sender: str, answer: VoteReply) -> None:
             become_follower(state, state.term, "", "a quorum voted for others")
         case _:
             pass
+
+
+def _may_help(state: RaftState, candidate: str) -> bool:
+    """Whether our vote is ours to give. Our own view of the configuration does not matter here:
+    a voter may not know yet that it was promoted, and the candidate's view decides.
+    """
+    return not state.disqualified and not is_stranger(state, candidate)
 
 
 def _other_voters(state: RaftState) -> list[str]:

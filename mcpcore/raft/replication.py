@@ -100,10 +100,11 @@ def on_append_reply(state: RaftState, sender: str, answer: AppendReply) -> None:
 def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress | None:
     """The member's progress, if this answer belongs to our present conversation.
 
-    Answers of an older term do not come this far (``Raft.step``).
+    Answers of an older term do not come this far (``Raft.step``), those of a disk that was not
+    admitted no farther.
     """
     progress = state.progress.get(sender)
-    if progress is None or session != progress.session:
+    if progress is None or session != progress.session or progress.stranger:
         return None
     if sent_ns > state.now_ns:
         raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")
@@ -121,6 +122,8 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
     if progress.probing:
         progress.probing = progress.waiting = False
         progress.next = progress.match + 1
+    if progress.catch_up is not None:
+        progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
     advance_commit(state)
 
 

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput
+from mcpcore.raft.catch_up import CatchUp
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.settings import RaftSettings
@@ -65,6 +66,18 @@ class RoleChanged(NamedTuple):
     reason: str
 
 
+class MembershipNoticed(NamedTuple):
+    """Something about ``member`` that people should know; ``what`` is one plain sentence."""
+
+    term: int
+    member: str
+    what: str
+
+
+Event = RoleChanged | MembershipNoticed
+"""What a member has to tell people."""
+
+
 class ReadAnswer(NamedTuple):
     """A read may be answered once ``read_index`` is applied; 0 means it cannot be confirmed."""
 
@@ -96,6 +109,9 @@ class Progress:
         contact_ns: when we *sent* the latest message that was answered; our own clock.
         commit_sent: the commit index the member was last told.
         session: number of this conversation; answers of an earlier one are dropped.
+        stranger: its disk is not the one that was admitted: its answers count for nothing.
+        catch_up: a learner's rounds; None for voters.
+        round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
     """
 
     next: int
@@ -109,6 +125,9 @@ class Progress:
     inflight_bytes: int = 0
     commit_sent: int = 0
     round: int = 0
+    stranger: bool = False
+    catch_up: CatchUp | None = None
+    round_trip_ns: int = 0
 
     def probe(self) -> None:
         """Forget what is in flight, and find out where the logs meet."""
@@ -122,6 +141,7 @@ class RaftState:
     """All of it. Fields are public to the rule modules of this package, and to nobody else."""
 
     __slots__ = (
+        "chores",
         "commit",
         "configurations",
         "durable_hard_state",
@@ -133,12 +153,17 @@ class RaftState:
         "handed",
         "heartbeat_due_ns",
         "id",
+        "incarnation",
         "leader",
         "lease_void",
+        "leaving",
         "log",
         "matched_index",
+        "met",
         "new_blocks",
+        "noticed",
         "now_ns",
+        "office_since_ns",
         "outbox",
         "progress",
         "promise_until_ns",
@@ -148,6 +173,7 @@ class RaftState:
         "reads_forwarded",
         "reads_next_id",
         "reads_waiting",
+        "retiring",
         "rng",
         "role",
         "session_counter",
@@ -176,8 +202,10 @@ class RaftState:
         hard_state: HardState,
         log: RaftLog,
         now_ns: int,
+        incarnation: str = "",
     ) -> None:
         self.id = node
+        self.incarnation = incarnation
         self.group = group
         self.settings = settings
         self.rng = rng
@@ -218,6 +246,9 @@ class RaftState:
         if self.configuration.members == {node}:
             self.election_deadline_ns = now_ns  # alone: there is nobody to wait for
 
+        # The disks behind the others: the first one met in this life, and the latest.
+        self.met: dict[str, tuple[str, str]] = {}
+
         # Candidate.
         self.votes: dict[str, bool] = {}
 
@@ -228,6 +259,11 @@ class RaftState:
         self.term_start = 0
         self.uncommitted_bytes = 0
         self.lease_void = False
+        self.office_since_ns = 0
+        self.chores = False
+        self.retiring = False
+        self.leaving: dict[str, tuple[int, int]] = {}
+        self.noticed: set[str] = set()
         self.transfer_target = ""
         self.transfer_deadline_ns = NEVER
         self.transfer_sent = False
@@ -246,7 +282,7 @@ class RaftState:
         self.writes: deque[PendingWrite] = deque()
         self.write_seq = 0
         self.read_answers: list[ReadAnswer] = []
-        self.events: list[RoleChanged] = []
+        self.events: list[Event] = []
 
     # --- facts ------------------------------------------------------------------------------
 
@@ -264,6 +300,17 @@ class RaftState:
     def is_leader(self) -> bool:
         """Whether this member leads its term."""
         return self.role is Role.LEADER
+
+    @property
+    def disqualified(self) -> str:
+        """Why this member may neither vote nor stand: its disk is another one. Empty if it may."""
+        admitted = self.configuration.member(self.id).incarnation
+        if not self.incarnation or admitted in ("", self.incarnation):
+            return ""
+        return (
+            f"{self.id} was admitted with the disk {admitted} and came back with "
+            f"{self.incarnation}: what it voted and stored is forgotten"
+        )
 
     def disk_stalled(self) -> bool:
         """Whether a write has been waiting for its sync longer than anybody's patience."""
@@ -392,9 +439,12 @@ class RaftState:
             for peer, progress in self.progress.items():
                 assert peer != self.id
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)
+                assert peer in self.configuration.members or peer in self.leaving
+                assert not (progress.stranger and progress.match), "a stranger holds nothing"
                 assert progress.inflight_bytes == sum(size for _, size, _ in progress.inflight)
         else:
             assert not self.progress
+            assert not self.leaving
             assert not self.transfer_target
 
     def __repr__(self) -> str:

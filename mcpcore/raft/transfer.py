@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mcpcore.errors import NotLeader, TransferRefused
 from mcpcore.raft.election import campaign, may_campaign
+from mcpcore.raft.identity import is_stranger
 from mcpcore.raft.messages import TimeoutNow
 from mcpcore.raft.state import NEVER, RaftState
 
@@ -27,6 +28,8 @@ def start(state: RaftState, target: str) -> None:
     if not state.configuration.votes(target):
         voters = ", ".join(sorted(state.configuration.voters))
         raise TransferRefused(state.group, target, f"it is not a voter of this group ({voters})")
+    if is_stranger(state, target):
+        raise TransferRefused(state.group, target, "its disk is not the one it was admitted with")
     if state.transfer_target not in ("", target):
         raise TransferRefused(
             state.group, target, f"a transfer to {state.transfer_target} is already under way"

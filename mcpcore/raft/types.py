@@ -7,8 +7,8 @@ import anything but the standard library's typing tools and msgpack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -139,6 +139,32 @@ class Block:
 EMPTY_BLOCK = Block((), b"\x90")
 
 
+class Member(NamedTuple):
+    """What the group knows about one member besides its role. Empty fields mean: not stated.
+
+    Args:
+        address: where it listens, as the driver writes addresses.
+        zone: the cloud, region or rack whose loss takes all members in it; a member without one
+            counts as a zone of its own.
+        incarnation: the identity of the disk it was admitted with (16 hexadecimal digits). A member
+            that comes back with another has forgotten what it voted and stored. Empty: any disk.
+        promote: a learner that the leader makes a voter by itself once it has caught up.
+        priority: the higher, the rather it shall lead; equal priorities are decided by distance.
+    """
+
+    address: str = ""
+    zone: str = ""
+    incarnation: str = ""
+    promote: bool = False
+    priority: int = 0
+
+
+UNKNOWN_MEMBER = Member()
+
+_FORM = 2
+"""Version of the encoding; the first had no number and is an array of three lists of names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Who votes and who only listens (paper section 6, thesis chapter 4).
@@ -148,11 +174,30 @@ class Configuration:
         outgoing: the old voters during a joint change, else empty. A decision then needs a
             majority of both.
         learners: members that receive the log but do not vote.
+        learners_next: outgoing voters that become learners when the joint change is left. Until
+            then they vote, so they cannot be learners yet.
+        auto_leave: whether the leader leaves the joint change by itself.
+        about: what is known of the members; those of whom nothing is known are left out.
+        zones_required: in how many zones an entry must be held before it counts as committed. All
+            members must agree about it, which is why it stands here and not in the settings.
     """
 
     voters: frozenset[str]
     outgoing: frozenset[str] = frozenset()
     learners: frozenset[str] = frozenset()
+    learners_next: frozenset[str] = frozenset()
+    auto_leave: bool = False
+    about: Mapping[str, Member] = field(default_factory=dict, hash=False)
+    zones_required: int = 1
+
+    def __post_init__(self) -> None:
+        members = self.members
+        about = {
+            name: facts
+            for name, facts in sorted(self.about.items())
+            if name in members and facts != UNKNOWN_MEMBER
+        }
+        object.__setattr__(self, "about", about)  # one value, one form
 
     @classmethod
     def of(cls, voters: Iterable[str], learners: Iterable[str] = ()) -> Configuration:
@@ -164,14 +209,60 @@ class Configuration:
         """Everybody who receives the log."""
         return self.voters | self.outgoing | self.learners
 
+    @property
+    def joint(self) -> bool:
+        """Whether a joint change is under way: two majorities decide."""
+        return bool(self.outgoing)
+
     def votes(self, node: str) -> bool:
         """Whether the agreement of ``node`` counts."""
         return node in self.voters or node in self.outgoing
 
+    def member(self, name: str) -> Member:
+        """What is known about a member."""
+        return self.about.get(name, UNKNOWN_MEMBER)
+
+    def zone_of(self, name: str) -> str:
+        """The zone whose loss takes this member; a member without one is a zone by itself."""
+        # The prefix keeps a member's name from being taken for a zone's.
+        zone = self.member(name).zone
+        return f"zone {zone}" if zone else f"member {name}"
+
+    def problem(self) -> str:
+        """Which rule this configuration breaks, in one sentence; empty if it is sound."""
+        if self.learners & (self.voters | self.outgoing):
+            both = ", ".join(sorted(self.learners & (self.voters | self.outgoing)))
+            return f"{both} cannot vote and be a learner at once"
+        if not self.learners_next <= self.outgoing - self.voters:
+            return "only outgoing voters can be about to become learners"
+        if self.auto_leave and not self.joint:
+            return "there is no joint change to leave"
+        if self.joint and not self.voters:
+            return "a joint change leads to no voters at all"
+        if self.zones_required < 1:
+            return f"an entry cannot be held in {self.zones_required} zones"
+        for half in filter(None, (self.voters, self.outgoing)):
+            zones = len({self.zone_of(voter) for voter in half})
+            if zones < self.zones_required:
+                return (
+                    f"entries must be held in {self.zones_required} zones, but the voters "
+                    f"{', '.join(sorted(half))} stand in {zones}"
+                )
+        return ""
+
     def encode(self) -> bytes:
-        """The bytes of a CONFIG entry; equal configurations give equal bytes."""
+        """The bytes of a CONFIG entry; equal configurations give equal bytes.
+
+        What the first form can say is said in it, so that a member of an older version understands
+        the configuration until somebody uses what that version does not know.
+        """
+        names = [sorted(self.voters), sorted(self.outgoing), sorted(self.learners)]
+        if not (self.learners_next or self.auto_leave or self.about or self.zones_required != 1):
+            first: bytes = msgpack.packb(names)
+            return first
+        row = [_FORM, *names, sorted(self.learners_next), self.auto_leave, self.zones_required]
         packed: bytes = msgpack.packb(
-            [sorted(self.voters), sorted(self.outgoing), sorted(self.learners)]
+            [*row, [[name, *facts] for name, facts in self.about.items()]]
         )
         return packed
 
@@ -180,21 +271,62 @@ class Configuration:
         """Read the bytes of a CONFIG entry.
 
         Raises:
-            InvalidInput: they are no configuration.
+            InvalidInput: they are no configuration, or one that breaks its own rules.
         """
         try:
-            voters, outgoing, learners = msgpack.unpackb(data)
-            for names in (voters, outgoing, learners):
-                if type(names) is not list or not all(type(name) is str for name in names):
-                    raise TypeError("names must be strings")
+            row = msgpack.unpackb(data, use_list=False)
+            if type(row) is not tuple or not row:
+                raise TypeError("it must be an array")
+            if type(row[0]) is int and row[0] != _FORM:
+                raise ValueError(f"it is of form {row[0]}, and this version reads up to {_FORM}")
+            if type(row[0]) is int:
+                _, voters, outgoing, learners, learners_next, auto_leave, zones, about = row
+            else:
+                voters, outgoing, learners = row
+                learners_next, auto_leave, zones, about = (), False, 1, ()
+            if type(auto_leave) is not bool or type(zones) is not int or type(about) is not tuple:
+                raise TypeError("a field is of the wrong type")
+            configuration = cls(
+                _names(voters),
+                _names(outgoing),
+                _names(learners),
+                _names(learners_next),
+                auto_leave,
+                dict(_about_row(fact) for fact in about),
+                zones,
+            )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise InvalidInput(f"not a configuration: {error}") from error
-        return cls(frozenset(voters), frozenset(outgoing), frozenset(learners))
+        problem = configuration.problem()
+        if problem:
+            raise InvalidInput(f"not a configuration: {problem}")
+        return configuration
 
     def __str__(self) -> str:
         text = ", ".join(sorted(self.voters))
         if self.outgoing:
             text += f" (leaving {', '.join(sorted(self.outgoing))})"
-        if self.learners:
-            text += f" + learners {', '.join(sorted(self.learners))}"
+        if self.learners or self.learners_next:
+            text += f" + learners {', '.join(sorted(self.learners | self.learners_next))}"
+        if self.zones_required != 1:
+            text += f", held in {self.zones_required} zones"
         return text
+
+
+_ABOUT_TYPES = (str, str, str, str, bool, int)
+"""The name, and the fields of Member."""
+
+
+def _names(row: object) -> frozenset[str]:
+    if type(row) is not tuple or not all(type(name) is str for name in row):
+        raise TypeError("names must be strings")
+    names = frozenset(row)
+    if len(names) != len(row):
+        raise ValueError("a name stands twice in one list")
+    return names
+
+
+def _about_row(row: object) -> tuple[str, Member]:
+    if type(row) is not tuple or tuple(map(type, row)) != _ABOUT_TYPES:
+        raise TypeError("what is known of a member has the wrong shape")
+    return row[0], Member(*row[1:])

@@ -321,7 +321,9 @@ def test_a_new_connection_sends_again_what_was_in_flight() -> None:
 
 def test_a_peer_that_lost_its_disk_is_probed_from_nothing() -> None:
     member = Member(terms=[1, 1]).leads().all_accept()
-    member.raft.peer_connected("b", member.now_ns, remembers=False)
+    member.raft.peer_connected("b", member.now_ns, incarnation="the disk it had")
+    assert member.state.progress["b"].match == 3
+    member.raft.peer_connected("b", member.now_ns, incarnation="an empty disk")
     member.drain()
     assert member.state.progress["b"].match == 0
 
