@@ -1,8 +1,8 @@
 """Do replicas hold the same state? Digests at equal applied index in, a verdict out.
 
 Equal logs give equal states, unless a machine is not deterministic, memory rots, or a bug of ours
-says otherwise; then a replica goes on for ever with a state that nobody else has, and if it leads it
-is believed (etcd #13766, #14849). This module exists so that such a replica is found, and judged
+says otherwise; then a replica goes on for ever with a state that nobody else has, and if it leads
+it is believed (etcd #13766, #14849). This module exists so that such a replica is found, and judged
 without presuming that anybody is right, the leader least of all: what more than half of the voters
 hold stands, whoever differs from it is *odd*, and where no such majority exists nobody is believed.
 It decides; it must never apply, send, or read a clock.
@@ -161,6 +161,17 @@ class StateWatch:
             for member in told:
                 self._agreed[member] = max(index, self._agreed.get(member, 0))
         if before is None or not (before.digests.keys() & set(members)) <= told.keys():
+            return False
+        self.divergence = None
+        return True
+
+    def without(self, members: Collection[str]) -> bool:
+        """Forget who is no member any more. Returns whether that ends the divergence."""
+        found = self.divergence
+        if found is None:
+            return False
+        left = {digest for member, digest in found.digests.items() if member in members}
+        if len(left) > 1:
             return False
         self.divergence = None
         return True

@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcpcore.clock import ClockHealth
@@ -30,65 +28,25 @@ from mcpcore.errors import (
     QueueFull,
     ReadNotConfirmed,
     Rejected,
+    ReplicaInDoubt,
 )
 from mcpcore.node.clocks import Clocks
+from mcpcore.node.divergence import StateWatch
+from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.storage.contract import LogDevice
-from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
+from mcpcore.node.waiting import Answer, Applied, Consistency, Proposals, ReadResult, Reads
 from mcpcore.raft.core import Raft
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import Event, MembershipNoticed, Role, RoleChanged, Write
-from mcpcore.raft.types import Entry, EntryKind
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 logger = logging.getLogger("mcpcore.node.group")
 
 FULL_DEVICE_RETRY_S = 0.02
 
 __all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult"]
-
-
-class Consistency(StrEnum):
-    """What a read may miss."""
-
-    LINEARIZABLE = "linearizable"
-    """Nothing that was committed before the read was asked; a quorum confirms it."""
-    LEASE = "lease"
-    """The same, if clocks keep their rate; answered by the leader alone, or refused."""
-    STALE = "stale"
-    """Anything that this node has not heard of yet; answered at once, by any node."""
-
-    @classmethod
-    def parse(cls, name: str) -> Consistency:
-        """The consistency of that name.
-
-        Raises:
-            InvalidInput: there is none.
-        """
-        try:
-            return cls(name)
-        except ValueError:
-            known = ", ".join(cls)
-            raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """One group as one node sees it."""
-
-    group: str
-    role: str
-    term: int
-    leader: str
-    commit: int
-    applied: int
-    last_index: int
-    digest: str
-    """Hash of the applied state, to be compared between nodes at equal ``applied``."""
-    members: tuple[str, ...]
-    match: dict[str, int]
-    """On the leader: the highest index known to be durable on each other member."""
-    problem: str = ""
-    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
 
 
 class Group:
@@ -106,6 +64,7 @@ class Group:
         wake: asks the node for a turn of this group in this loop turn.
         failed: called when the log fails; the node then stops.
         clock_health: judges the node's clock; no lease is relied upon without it.
+        observer: hears what concerns the node as a whole.
     """
 
     def __init__(
@@ -120,8 +79,12 @@ class Group:
         wake: Callable[[Group], None],
         failed: Callable[[BaseException], None],
         clock_health: Callable[[], ClockHealth],
+        observer: GroupObserver,
     ) -> None:
         self.name = name
+        self.watch = StateWatch(raft.state.id)
+        self._observer = observer
+        self._configuration = raft.state.configuration
         self.raft = raft
         self.state = state
         self.applied = 0
@@ -167,6 +130,7 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
+        self._refuse_if_in_doubt()
         if self._unstored:
             raise QueueFull(self.name, "entries for the disk", len(self._unstored))
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
@@ -190,6 +154,7 @@ class Group:
         if type(consistency) is not Consistency:
             consistency = Consistency.parse(consistency)
         self._refuse_if_closed()
+        self._refuse_if_in_doubt()
         now_ns = self._clocks.monotonic_ns()
         answer: Answer = partial(self.state.machine.query, request)
         if self._duties is not None:
@@ -214,6 +179,35 @@ class Group:
             self._reads.answer_at(0, self.applied, future, answer)
         return future
 
+    def change(self, changes: Sequence[Change], *, force: bool = False) -> asyncio.Future[Applied]:
+        """Change who takes part. The future resolves when the change is committed; a joint one is
+        left by the leader some moments later.
+
+        Args:
+            force: promote a learner that has not caught up.
+
+        Raises:
+            Rejected: not begun: not the leader, another change is under way, a rule stands against
+                it. The error says which.
+        """
+        self._refuse_if_closed()
+        if self._unstored:
+            raise QueueFull(self.name, "entries for the disk", len(self._unstored))
+        now_ns = self._clocks.monotonic_ns()
+        future = self._proposals.add(self.raft.propose_change(changes, now_ns, force=force))
+        self._wake(self)
+        return future
+
+    def found(self, configuration: Configuration, hard_state: HardState) -> None:
+        """The group begins here, with nothing in its log and this configuration in force."""
+        self.raft.found(configuration, hard_state, self._clocks.monotonic_ns())
+        self._wake(self)
+
+    def mark(self) -> None:
+        """Take a digest of the state as it is now."""
+        self.watch.mark(self.applied, self.state.digest())
+        self._observer.marked(self, self.applied)
+
     def transfer_leadership(self, target: str) -> None:
         """Begin to hand leadership to another member.
 
@@ -226,20 +220,7 @@ class Group:
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
-        state = self.raft.state
-        return GroupStatus(
-            group=self.name,
-            role="failed" if self.failure else state.role.value,
-            term=state.term,
-            leader=state.leader,
-            commit=state.commit,
-            applied=self.applied,
-            last_index=state.log.last_index,
-            digest="" if self.failure else self.state.digest().hex(),
-            members=tuple(sorted(state.configuration.members)),
-            match={peer: progress.match for peer, progress in state.progress.items()},
-            problem=repr(self.failure) if self.failure else "",
-        )
+        return status_of(self)
 
     # --- what the node tells -------------------------------------------------------------------
 
@@ -292,6 +273,9 @@ class Group:
                 self._reads.unconfirmed(answer.read, ReadNotConfirmed(self.name))
         if self._duties is not None:
             self._do_duties(self._duties)
+        if self._configuration is not self.raft.state.configuration:
+            self._configuration = self.raft.state.configuration
+            self._observer.reconfigured(self)
         if self.raft.has_more:
             self._wake(self)
         self._arm()
@@ -343,6 +327,11 @@ class Group:
         if self._closed:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
+    def _refuse_if_in_doubt(self) -> None:
+        doubt = self.watch.doubt
+        if doubt:
+            raise ReplicaInDoubt(self.name, doubt)
+
     def _store(self) -> None:
         """Hand writes to the device, in order. While it is full entries wait here: a leader then
         accepts no more, and a follower's answers wait, so that its leader's windows fill. A term or
@@ -380,12 +369,17 @@ class Group:
         self._wake(self)
 
     def _apply(self, entries: list[Entry]) -> None:
-        apply, proposals = self.state.apply, self._proposals
+        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
         for entry in entries:
             result = apply(entry)
+            if entry.index == marked:
+                self.applied = marked
+                self.mark()
+                marked = self.watch.next
             if proposals:
                 proposals.applied(entry, result)
         self.applied = entries[-1].index
+        self._observer.moved(self)
         self._reads.applied_to(self.applied)
 
     def _announce(self, event: Event) -> None:

@@ -6,15 +6,16 @@ from". It decides nothing inside a group, and it sends nothing.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from mcpcore.errors import UnknownGroup
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import NodeConfig
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup
@@ -22,9 +23,12 @@ from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.core import Raft
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.types import Configuration
+from mcpcore.raft.types import Configuration, HardState
 
 logger = logging.getLogger("mcpcore.node")
+
+NOBODY: Final = Configuration(frozenset())
+"""The configuration of a group whose members are not known here yet."""
 
 
 class Hosting:
@@ -50,11 +54,22 @@ class Hosting:
         self._rng = rng
         self._failed = failed
         self._groups: dict[str, Group] = {}
+        self._device: LogDevice | None = None
 
-    async def recover(
-        self, device: LogDevice, timekeeper: Timekeeper, scheduler: Scheduler
-    ) -> None:
-        """Make the groups that the configuration names, from the log or anew."""
+    def recover(
+        self,
+        device: LogDevice,
+        timekeeper: Timekeeper,
+        scheduler: Scheduler,
+        observer: GroupObserver,
+    ) -> tuple[str, ...]:
+        """Make the groups that the configuration names, from the log where it holds them.
+
+        Returns:
+            Names of the groups that it does not hold. They have no members yet, and nothing must
+            reach them before ``open``.
+        """
+        self._device = device
         config = self._config
         recovered = device.groups()
         for name in sorted(recovered.keys() - config.groups.keys()):
@@ -64,20 +79,25 @@ class Hosting:
                 config.name,
                 name,
             )
-        created = []
-        for name, wanted in config.groups.items():
-            if name not in recovered:
-                configuration = Configuration.of(wanted.voters)
-                created.append(device.create_group(name, configuration))
-                recovered[name] = RecoveredGroup(
-                    name, device.hard_state(name), RaftLog().base, configuration
-                )
-        await asyncio.gather(*created)  # one sync for all of them
+        fresh = tuple(sorted(config.groups.keys() - recovered.keys()))
+        for name in fresh:
+            recovered[name] = RecoveredGroup(name, HardState(), RaftLog().base, NOBODY)
         for name, wanted in config.groups.items():
             self._groups[name] = self._make(
-                recovered[name], wanted.settings, device, timekeeper, scheduler
+                recovered[name], wanted.settings, device, timekeeper, scheduler, observer
             )
         device.release_recovered()
+        return fresh
+
+    async def open(self, name: str, configuration: Configuration) -> None:
+        """Begin the log of a group that is fresh here; it takes part once that is durable.
+
+        Args:
+            configuration: the first one; ``NOBODY`` if a leader's log is to tell.
+        """
+        assert self._device is not None
+        await self._device.create_group(name, configuration)
+        self._groups[name].found(configuration, self._device.hard_state(name))
 
     def _make(
         self,
@@ -86,6 +106,7 @@ class Hosting:
         device: LogDevice,
         timekeeper: Timekeeper,
         scheduler: Scheduler,
+        observer: GroupObserver,
     ) -> Group:
         raft = Raft(
             self._config.name,
@@ -96,6 +117,7 @@ class Hosting:
             log=RaftLog(found.base, found.entries),
             now_ns=self._clocks.monotonic_ns(),
             group=found.name,
+            incarnation=device.identity.incarnation,
         )
         return Group(
             found.name,
@@ -107,6 +129,7 @@ class Hosting:
             wake=scheduler.wake,
             failed=self._failed,
             clock_health=timekeeper.health,
+            observer=observer,
         )
 
     def find(self, name: str) -> Group | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -21,12 +21,15 @@ from mcpcore import __version__
 from mcpcore.clock import NodeClock
 from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
 from mcpcore.node.clocks import Clocks, SystemClocks
+from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.membership import Membership
+from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, from_rows
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
@@ -35,7 +38,9 @@ from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.waiting import Applied
 from mcpcore.raft.codec import from_row
+from mcpcore.raft.membership import Change
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -73,7 +78,8 @@ class Node:
         self._scheduler: Scheduler | None = None
         self._service = ClientService(self)
         self._hosting = Hosting(config, machine, self._clocks, self._rng, failed=self._fail)
-        self._incarnations: dict[str, str] = {}
+        self._membership: Membership | None = None
+        self._comparing: Comparing | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -112,13 +118,14 @@ class Node:
                     report.torn.path,
                     report.torn.offset,
                 )
-            self._transport = Transport(
+            self._transport = transport = Transport(
                 TransportConfig(
                     cluster=config.cluster,
                     node=config.name,
                     incarnation=self._device.identity.incarnation,
                     listen=config.listen,
                     limits=config.limits,
+                    versions=config.versions,
                 ),
                 config.security,
                 self,
@@ -137,17 +144,26 @@ class Node:
             )
             await self._timekeeper.start()
             self._scheduler = Scheduler(
-                config.peers,
+                lambda: transport.peers,
                 config.limits.max_frame_bytes,
                 header=self._timekeeper.header,
                 post=self._transport.send,
             )
-            await self._hosting.recover(self._device, self._timekeeper, self._scheduler)
+            self._membership = Membership(
+                config,
+                self._device.identity.incarnation,
+                self._transport,
+                self._hosting,
+                self._timekeeper,
+            )
+            self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            fresh = self._hosting.recover(self._device, self._timekeeper, self._scheduler, self)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
         except BaseException:
             await self.stop()
             raise
+        self._membership.start(fresh)
         self._scheduler.start()
         for group in self._hosting:
             self._scheduler.wake(group)
@@ -164,8 +180,9 @@ class Node:
             self._stopping = True
             self._hosting.close()
             self._service.close()
-            if self._scheduler is not None:
-                self._scheduler.close()
+            for part in (self._scheduler, self._membership, self._comparing):
+                if part is not None:
+                    part.close()
             stopping = self._let_go()
             self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
         return self._stop_task
@@ -214,6 +231,21 @@ class Node:
         """
         return self._hosting.group(name)
 
+    def change(
+        self, group: str, changes: Sequence[Change], *, force: bool = False
+    ) -> asyncio.Future[Applied]:
+        """Change who takes part in a group, if this node leads it: see ``Group.change``.
+
+        A member that is added without the identity of its disk is taken with the one it has now,
+        if there is a connection to it.
+
+        Raises:
+            Rejected: not begun; the error says why.
+        """
+        assert self._membership is not None
+        here = self.group(group)
+        return here.change(self._membership.completed(here, changes), force=force)
+
     @property
     def clock(self) -> NodeClock:
         """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
@@ -230,6 +262,7 @@ class Node:
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
+        assert self._membership is not None
         device = self._device
         health = self._timekeeper.health()
         now_ns = self._clocks.monotonic_ns()
@@ -251,22 +284,29 @@ class Node:
                 "reasons": list(health.reasons),
                 "view": [asdict(row) for row in self.clock.view()],
             },
-            "groups": {name: asdict(self.group(name).status()) for name in self.groups},
+            "zone": self.config.zone,
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
     # --- what the transport tells ----------------------------------------------------------------
 
     def on_connected(self, peer: str, session: int, incarnation: str) -> None:
-        """A peer's new session: whatever was under way is lost; a new incarnation has forgotten."""
-        known = self._incarnations.setdefault(peer, incarnation)
-        self._incarnations[peer] = incarnation
-        if known != incarnation:
-            logger.warning("node %s came back without its memory (wiped disk?)", peer)
+        """A peer's new session: whatever was under way is lost; another disk has forgotten."""
+        assert self._membership is not None
+        assert self._comparing is not None
         if self._timekeeper is not None:
             self._timekeeper.connected(peer)
+        known = self._membership.connected(peer, incarnation)
         for group in self._hosting:
-            group.peer_connected(peer, incarnation=incarnation)
+            group.peer_connected(peer, incarnation=known)
+        self._comparing.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
         """Nothing to do: silence is judged by the groups, from what arrives."""
@@ -282,21 +322,51 @@ class Node:
             frame = msgpack.unpackb(payload, use_list=False)
         except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a frame of messages: {error}") from error
-        if type(frame) is not tuple or len(frame) != 2 or type(frame[1]) is not tuple:
-            raise InvalidInput("a frame must be readings of time and an array of messages")
+        if type(frame) is not tuple or not 2 <= len(frame) <= 3 or type(frame[1]) is not tuple:
+            raise InvalidInput("a frame must be readings of time, an array of messages, and notes")
         assert self._timekeeper is not None
+        assert self._membership is not None
         self._timekeeper.heard(peer, frame[0])
         for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
                 raise InvalidInput("a message must be an array that starts with its group")
             group = self._hosting.find(row[0])
             message = from_row(row[1:])
-            if group is None:
+            if group is None or self._membership.withholds(group.name):
                 continue  # a group that this node does not (or not yet) have
             try:
                 group.receive(peer, message)
             except ProtocolViolation as violation:
                 raise InvalidInput(str(violation)) from violation
+        if len(frame) == 3:
+            self._on_notes(peer, from_rows(frame[2]))
+
+    def _on_notes(self, peer: str, notes: list[Note]) -> None:
+        assert self._membership is not None
+        assert self._comparing is not None
+        for note in notes:
+            if isinstance(note, FoundingAsked | FoundingAnswered):
+                self._membership.heard(peer, note)
+            else:
+                self._comparing.heard(peer, note)
+
+    # --- what groups tell ------------------------------------------------------------------------
+
+    def moved(self, group: Group) -> None:
+        """A group has applied entries."""
+        if self._comparing is not None:
+            self._comparing.moved(group)
+
+    def marked(self, group: Group, index: int) -> None:
+        """A group has taken a digest of its state."""
+        if self._comparing is not None:
+            self._comparing.marked(group, index)
+
+    def reconfigured(self, group: Group) -> None:
+        """A group has other members, or knows other facts about them."""
+        if self._membership is not None and self._comparing is not None:
+            self._membership.review()
+            self._comparing.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""

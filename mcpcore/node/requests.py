@@ -40,6 +40,9 @@ class Op(IntEnum):
     """(request): events follow until CANCEL or the end of the connection."""
     CANCEL = 6
     """(id of the watch): answered with None."""
+    CHANGE = 20
+    """(changes, force): administrators only; answered with (term, index) once the change of
+    membership is committed. What a change looks like is in ``changes``."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -49,6 +52,7 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),
+    Op.CHANGE: (tuple, bool),
 }
 
 

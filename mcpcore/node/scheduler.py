@@ -40,7 +40,7 @@ class Scheduler:
     """Gives turns to groups and packs what they say into frames.
 
     Args:
-        peers: the other nodes.
+        peers: names the other nodes, as they are now.
         frame_bytes: the longest frame that can be sent.
         header: the readings of time that a frame to a peer begins with.
         post: sends a frame.
@@ -48,13 +48,13 @@ class Scheduler:
 
     def __init__(
         self,
-        peers: Iterable[str],
+        peers: Callable[[], Iterable[str]],
         frame_bytes: int,
         *,
         header: Callable[[str], Header],
         post: Post,
     ) -> None:
-        self._peers = frozenset(peers)
+        self._peers = peers
         self._frame_bytes = frame_bytes
         self._header = header
         self._post_frame = post
@@ -110,7 +110,7 @@ class Scheduler:
     async def _beat(self) -> None:
         """Tell peers the time that heard nothing else lately, so that clocks stay known."""
         while True:
-            self._quiet = set(self._peers)
+            self._quiet = set(self._peers())
             await asyncio.sleep(CLOCK_BEAT_S)
             for peer in sorted(self._quiet):
                 self._post(peer, [], True)

@@ -21,6 +21,7 @@ from mcpcore.errors import (
     OutcomeUnknown,
     QueueFull,
 )
+from mcpcore.node.changes import from_rows
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.requests import (
@@ -115,8 +116,7 @@ class _Served:
             reading = self._node.group(group).read(question, Consistency.parse(consistency))
             self._answer_later(number, reading)
         elif op is Op.TRANSFER:
-            if self._connection.role is not Role.ADMIN:
-                raise NotPermitted("transfer-leader", self._connection.name)
+            self._demand_admin("transfer-leader")
             self._node.group(group).transfer_leadership(arguments[0])
             self._reply(number, None)
         elif op is Op.WATCH:
@@ -126,6 +126,16 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+
+        elif op is Op.CHANGE:
+            self._demand_admin("change members")
+            rows, force = arguments
+            self._count(group)
+            self._answer_later(number, self._node.change(group, from_rows(rows), force=force))
+
+    def _demand_admin(self, action: str) -> None:
+        if self._connection.role is not Role.ADMIN:
+            raise NotPermitted(action, self._connection.name)
 
     def _count(self, group: str) -> None:
         if len(self._under_way) >= MAX_REQUESTS_PER_CLIENT:

@@ -323,6 +323,18 @@ class Raft:
         self._dispatch(sender, message)
         self._leave(before)
 
+    def found(self, configuration: Configuration, hard_state: HardState, now_ns: int) -> None:
+        """The group begins: all its first members know each other now.
+
+        Only a member that holds nothing yet can be told: no entry, and nobody as a member.
+
+        Args:
+            configuration: the first one, durable at the start of the log.
+            hard_state: a term and a vote of an earlier group of this name; a name's promises are
+                kept for ever.
+        """
+        self._enter(now_ns).found(configuration, hard_state)
+
     # --- what must happen ------------------------------------------------------------------
 
     def ready(self) -> Ready:

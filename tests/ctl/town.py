@@ -123,6 +123,7 @@ cluster = "demo"
 node = "{name}"
 listen = "127.0.0.1:{self.ports[name]}"
 data = "data/{name}"
+bootstrap = true
 {_tls(f"node-{name}")}
 [peers]
 {self._addresses()}

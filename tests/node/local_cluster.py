@@ -71,6 +71,7 @@ class LocalCluster:
             security=SECURITY,
             groups={group: GroupConfig(voters, self.settings) for group in self.groups},
             limits=self.limits,
+            bootstrap=True,
         )
 
     async def start(self, name: str, **seams: Any) -> Node:

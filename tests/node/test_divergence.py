@@ -86,7 +86,7 @@ def test_half_a_picture_does_not_take_the_majority_out_of_service_again() -> Non
 def test_a_learner_has_no_voice_in_what_stands_but_is_judged() -> None:
     watch = StateWatch("a")
     voters, members = frozenset("ab"), frozenset("abxyz")
-    for member, digest in dict(b=GOOD, x=BAD, y=BAD, z=BAD).items():
+    for member, digest in {"b": GOOD, "x": BAD, "y": BAD, "z": BAD}.items():
         watch.hear(member, 20, digest, applied=19)
     watch.mark(20, GOOD)
     watch.judge(20, voters, members)
@@ -107,6 +107,16 @@ def test_removing_the_odd_one_ends_the_matter_too() -> None:
     told(watch, 20, a=GOOD, b=GOOD, c=BAD)
     told(watch, 30, frozenset("ab"), a=GOOD, b=GOOD)
     assert watch.divergence is None
+
+
+def test_of_two_that_differ_the_one_that_stays_is_believed_when_the_other_is_removed() -> None:
+    """An operator has said who is right."""
+    watch = StateWatch("a")
+    two = frozenset("ab")
+    told(watch, 20, two, a=GOOD, b=BAD)
+    assert not watch.without(two)
+    assert watch.without({"a"})
+    assert watch.doubt == ""
 
 
 def test_an_old_difference_that_was_overcome_is_no_news() -> None:
@@ -152,7 +162,7 @@ def test_all_who_heard_the_same_of_the_latest_index_say_the_same_of_each_other(c
     nobody serves whom a majority of voters contradicts."""
     five = frozenset("abcde")
     watches = {name: StateWatch(name) for name in five}
-    last = {name: GOOD for name in five}
+    last = dict.fromkeys(five, GOOD)
     for member, index, digest in claims:
         last[member] = digest
         for name, watch in watches.items():

@@ -99,6 +99,16 @@ class Hand:
         return self.now_ns
 
 
+class Unobserved:
+    """A group with no node around it."""
+
+    def moved(self, group: Group) -> None: ...
+
+    def marked(self, group: Group, index: int) -> None: ...
+
+    def reconfigured(self, group: Group) -> None: ...
+
+
 class Bench:
     """One member of a group, driven by hand; the others are the test's to play."""
 
@@ -123,6 +133,7 @@ class Bench:
             wake=lambda group: None,
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
+            observer=Unobserved(),
         )
 
     async def turns(self, count: int = 4) -> None:

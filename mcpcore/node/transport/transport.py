@@ -242,6 +242,16 @@ class Transport:
         if link is not None:
             await link.stop(Parting.REMOVED, f"{name} is no peer of {self.config.node} any more")
 
+    def version(self, name: str) -> int:
+        """The protocol version spoken with a peer; 0 while there is no connection to it."""
+        link = self._links.get(name)
+        return 0 if link is None or link.connection is None else link.connection.version
+
+    def address_of(self, name: str) -> Address | None:
+        """Where a peer is called; None if it is none."""
+        link = self._links.get(name)
+        return None if link is None else link.address
+
     @property
     def peers(self) -> tuple[str, ...]:
         """The names of our peers, connected or not, sorted."""

@@ -1,0 +1,122 @@
+"""How members and planned changes look: fit for 80 columns.
+
+This module exists so that a plan reads the same for every command. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from mcpcore.ctl.member_plan import GroupView, Plan, Side
+from mcpcore.ctl.output import say_table
+
+_RED, _YELLOW = typer.colors.RED, typer.colors.YELLOW
+
+
+def show_plan(plan: Plan, *, force: bool) -> None:
+    """A plan: before and after, what will be done, and what speaks against it."""
+    typer.echo(_styled(f"Group {plan.group}: {plan.title}", bold=True))
+    if plan.steps:
+        before, after = plan.before, plan.after
+        typer.echo()
+        rows = [
+            ("voters", _names(before.voters), _names(after.voters)),
+            ("learners", _names(before.learners), _names(after.learners)),
+            ("quorum", _quorum(before), _quorum(after)),
+            ("survives the loss of", str(before.tolerates), str(after.tolerates)),
+            ("zones", _zones(before), _zones(after)),
+        ]
+        if plan.view is not None:
+            there = plan.view.hosts
+            rows.append(
+                ("do not answer", _names(before.voters - there), _names(after.voters - there))
+            )
+        say_table(("", "now", "afterwards"), rows)
+        typer.echo()
+        for number, step in enumerate(plan.steps, 1):
+            typer.echo(f"  {number}. {step.what}")
+    for warning in plan.warnings:
+        typer.echo(_styled(f"  note: {warning}", fg=_YELLOW))
+    for objection in plan.objections:
+        overridden = force and objection.may_force
+        word = "overridden" if overridden else "refused"
+        forced = "" if not objection.may_force or force else " (or --force)"
+        typer.echo(
+            _styled(
+                f"  {word}: {objection.risk}. {objection.remedy}{forced}",
+                fg=_YELLOW if overridden else _RED,
+            )
+        )
+
+
+def show_members(views: list[GroupView]) -> None:
+    """All members of the groups, one to a line, and what is the matter with each."""
+    rows = []
+    for view in views:
+        for name in sorted(view.members):
+            member = view.member(name)
+            rows.append(
+                (
+                    view.group,
+                    name,
+                    _role(view, name),
+                    _lag(view, name),
+                    member.zone or "-",
+                    member.address or "-",
+                    _matter(view, name),
+                )
+            )
+    several = len(views) > 1
+    headings = ("group", "member", "role", "lag", "zone", "address", "")
+    say_table(headings if several else headings[1:], [r if several else r[1:] for r in rows])
+    for view in views:
+        outside = sorted(view.hosts - view.members)
+        for name in outside:
+            standing = view.standings.get(name, "is no member")
+            typer.echo(f"{name} is no member of {view.group}: {standing}")
+
+
+def _role(view: GroupView, name: str) -> str:
+    if name == view.leader:
+        return "leader"
+    if name in view.voters:
+        return "voter" if name in view.outgoing or not view.outgoing else "voter, coming"
+    if name in view.learners:
+        return "learner, to vote" if view.member(name).promote else "learner"
+    return "voter, leaving"
+
+
+def _lag(view: GroupView, name: str) -> str:
+    lag = view.lag.get(name)
+    return "?" if lag is None else str(lag)
+
+
+def _matter(view: GroupView, name: str) -> str:
+    if name not in view.answering:
+        return "does not answer"
+    return view.standings.get(name, "")
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names)) or "-"
+
+
+def _quorum(side: Side) -> str:
+    return f"{side.quorum} of {len(side.voters)}" if side.voters else "-"
+
+
+def _zones(side: Side) -> str:
+    named = [f"{zone} {len(voters)}" for zone, voters in sorted(side.zones.items()) if zone]
+    alone = len(side.zones.get("", ()))
+    if alone:
+        named.append(f"none {alone}" if named else "none stated")
+    return ", ".join(named) or "-"
+
+
+def _styled(text: str, **style: object) -> str:
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return typer.style(text, **style)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""One group as its node sees it, and who hears of it what concerns the whole node.
+
+This module exists so that what a group tells is written down beside the driver and not inside it.
+It looks; it must never change anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mcpcore.raft.types import Configuration
+
+if TYPE_CHECKING:
+    from mcpcore.node.group import Group
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One group as one node sees it."""
+
+    group: str
+    role: str
+    term: int
+    leader: str
+    commit: int
+    applied: int
+    last_index: int
+    digest: str
+    """Hash of the applied state, to be compared between nodes at equal ``applied``."""
+    members: tuple[str, ...]
+    match: dict[str, int]
+    """On the leader: the highest index known to be durable on each other member."""
+    problem: str = ""
+    """Why the group is out of service on this node (its role is then ``failed``); else empty."""
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """Who votes and who listens, as this node's log says: see ``described``."""
+    divergence: dict[str, Any] | None = None
+    """Which replicas hold another state than others, as far as this node knows: see
+    ``Divergence``; None: none.
+    """
+
+
+class GroupObserver(Protocol):
+    """Who hears of a group what concerns the node as a whole. Calls must be quick."""
+
+    def moved(self, group: Group) -> None:
+        """Entries were applied."""
+        ...
+
+    def marked(self, group: Group, index: int) -> None:
+        """A digest of the state was taken."""
+        ...
+
+    def reconfigured(self, group: Group) -> None:
+        """Another configuration is in force."""
+        ...
+
+
+def status_of(group: Group) -> GroupStatus:
+    """This group as this node sees it now."""
+    state, found = group.raft.state, group.watch.divergence
+    return GroupStatus(
+        group=group.name,
+        role="failed" if group.failure else state.role.value,
+        term=state.term,
+        leader=state.leader,
+        commit=state.commit,
+        applied=group.applied,
+        last_index=state.log.last_index,
+        digest="" if group.failure else group.state.digest().hex(),
+        members=tuple(sorted(state.configuration.members)),
+        match={peer: progress.match for peer, progress in state.progress.items()},
+        problem=repr(group.failure) if group.failure else "",
+        configuration=described(state.configuration),
+        divergence=asdict(found) if found else None,
+    )
+
+
+def described(configuration: Configuration) -> dict[str, Any]:
+    """A configuration in plain values."""
+    return {
+        "voters": sorted(configuration.voters),
+        "outgoing": sorted(configuration.outgoing),
+        "learners": sorted(configuration.learners | configuration.learners_next),
+        "zones_required": configuration.zones_required,
+        "about": {name: member._asdict() for name, member in configuration.about.items()},
+    }
