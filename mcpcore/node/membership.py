@@ -74,6 +74,7 @@ class Membership:
         self._timekeeper = timekeeper
         self._foundings: dict[str, Founding] = {}
         self._withheld: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}
         self._opening: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.TimerHandle | None = None
@@ -143,7 +144,8 @@ class Membership:
         if self._config.name in state.configuration.members:
             return ""
         if not state.configuration.members:
-            return "a leader sends the log; it has not come to where this node was added"
+            refusal = self._refusals.get(group.name, "")
+            return refusal or "waiting for its log to come to where this node was added"
         return "no member of this group (any more): it was removed, or is yet to be added"
 
     def connected(self, peer: str, incarnation: str) -> str:
@@ -197,11 +199,9 @@ class Membership:
     def _go_on(self, name: str, founding: Founding) -> None:
         if founding.refusal:
             del self._foundings[name]
-            self._withheld[name] = (
-                f"not founding it: {founding.refusal}; waiting for its leader (see "
-                "`mcpctl member list`)"
-            )
-            logger.warning("group %s: %s", name, self._withheld[name])
+            refusal = f"not founding it: {founding.refusal}. Waiting for its leader's log"
+            self._withheld[name] = self._refusals[name] = refusal
+            logger.warning("group %s: %s", name, refusal)
         elif founding.missing:
             missing = ", ".join(founding.missing)
             self._withheld[name] = (
