@@ -16,14 +16,17 @@ from mcpcore.raft.codec import from_row, to_row
 from mcpcore.raft.core import Raft
 from mcpcore.raft.invariants import FigureThree
 from mcpcore.raft.log import RaftLog
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import AppendReply, Message, PreVote, Vote, VoteReply
-from mcpcore.raft.quorum import quorum_value
+from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
+from mcpcore.raft.state import Event, ReadAnswer, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.types import Member as MemberFacts
 
 MS = 1_000_000
 SETTINGS = RaftSettings(election_timeout_ns=1000 * MS, heartbeat_ns=200 * MS)
+NOBODY = Configuration.of("")
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Member:
     answers: list[ReadAnswer] = field(default_factory=list)
     asked: dict[int, int] = field(default_factory=dict)
     up: bool = True
+    incarnation: str = ""
+    bootstrapped: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,11 @@ class Letter:
 
 
 class Cluster:
-    """A group under test. ``sync`` False leaves every write pending until ``complete``."""
+    """A group under test. ``sync`` False leaves every write pending until ``complete``.
+
+    ``joiners`` run from the start and know nothing: a change of membership may take them in.
+    ``identities`` gives every disk an identity, with which the first members are admitted.
+    """
 
     def __init__(
         self,
@@ -70,10 +79,13 @@ class Cluster:
         seed: int = 0,
         settings: RaftSettings = SETTINGS,
         sync: bool = True,
+        joiners: str = "",
+        identities: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.settings = settings
-        self.configuration = Configuration.of(names)
+        about = {name: MemberFacts(incarnation=f"{name}1") for name in names if identities}
+        self.configuration = Configuration(frozenset(names), about=about)
         self.sync = sync
         self.now_ns = 1
         self.mail: list[Letter] = []
@@ -81,24 +93,31 @@ class Cluster:
         self.rates_ppm: dict[str, int] = {}
         self.paused: dict[str, list[Letter]] = {}
         self.stalled: set[str] = set()
-        self.story: list[tuple[str, RoleChanged]] = []
+        self.story: list[tuple[str, Event]] = []
         self.lazy = False
         self._undrained: dict[str, None] = {}
         self.figure_three = FigureThree()
         self.members: dict[str, Member] = {}
-        for name in sorted(names):
-            disk = Disk()
-            self.members[name] = Member(self._start(name, disk), disk)
+        for name in sorted([*names, *joiners]):
+            disk, incarnation = Disk(), f"{name}1" if identities else ""
+            first = self.configuration if name in names else NOBODY
+            self.members[name] = Member(
+                self._start(name, disk, first, incarnation),
+                disk,
+                incarnation=incarnation,
+                bootstrapped=name in names,
+            )
 
-    def _start(self, name: str, disk: Disk) -> Raft:
+    def _start(self, name: str, disk: Disk, configuration: Configuration, incarnation: str) -> Raft:
         return Raft(
             name,
             self.settings,
             random.Random(self.rng.randrange(1 << 30)),
-            configuration=self.configuration,
+            configuration=configuration,
             hard_state=disk.hard_state,
             log=RaftLog(entries=disk.entries),
             now_ns=self.clock_ns(name),
+            incarnation=incarnation,
         )
 
     # --- looking ---------------------------------------------------------------------------
@@ -233,6 +252,11 @@ class Cluster:
         self.drain(name)
         return entry
 
+    def change(self, name: str, *wanted: Change, **how: bool) -> Entry:
+        entry = self[name].propose_change(wanted, self.clock_ns(name), **how)
+        self.drain(name)
+        return entry
+
     def read(self, name: str) -> int:
         """Ask for a linearizable read; its answer is judged when it comes."""
         number = self[name].read(self.clock_ns(name))
@@ -268,8 +292,12 @@ class Cluster:
         if self.running(name):
             for peer in self.members:
                 if peer != name:
-                    self[name].peer_connected(peer, self.clock_ns(name))
+                    self._connect(name, peer)
             self.drain(name)
+
+    def _connect(self, name: str, peer: str) -> None:
+        incarnation = self.members[peer].incarnation
+        self[name].peer_connected(peer, self.clock_ns(name), incarnation=incarnation)
 
     def pause(self, name: str) -> None:
         """The process neither runs nor dies: its clock goes on, its sockets hold what arrives."""
@@ -277,6 +305,11 @@ class Cluster:
 
     def resume(self, name: str) -> None:
         self.mail[:0] = self.paused.pop(name)
+        for peer, member in self.members.items():
+            # No connection outlives the disk behind it.
+            if member.incarnation != self[name].state.met.get(peer, ("", ""))[1] and peer != name:
+                self._connect(name, peer)
+        self.drain(name)
 
     def crash(self, name: str, *, stored: int = 0) -> None:
         """Lose everything but the disk; ``stored`` pending writes made it there."""
@@ -290,13 +323,24 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         member = self.members[name]
-        member.raft = self._start(name, member.disk)
+        first = self.configuration if member.bootstrapped else NOBODY
+        member.raft = self._start(name, member.disk, first, member.incarnation)
         member.applied, member.asked = [], {}
         member.up = True
         for other in self.members:
             if other != name and self.running(other):
-                self[other].peer_connected(name, self.clock_ns(other))
+                self._connect(other, name)
+                self.drain(other)
         self.reconnect(name)
+
+    def wipe(self, name: str) -> None:
+        """Its disk is lost. It will come back with an empty one, and knows nothing."""
+        if self.members[name].up:
+            self.crash(name)
+        member = self.members[name]
+        letter, life = member.incarnation[:1], int(member.incarnation[1:] or 0)
+        member.disk, member.incarnation = Disk(), f"{letter}{life + 1}"
+        member.bootstrapped = False
 
     # --- judging ---------------------------------------------------------------------------
 
@@ -310,7 +354,7 @@ class Cluster:
             assert term == state.term or self.figure_three.leaders.get(term or 0) == name, (
                 "only entries of the leader's own term are committed by counting (Figure 8)"
             )
-            self._committed_is_on_a_quorum_of_disks(state.commit)
+            self._committed_is_on_a_quorum_of_disks(name, state.commit)
 
     def _judge_promise(self, sender: str, to: str, message: Message) -> None:
         """What a message promises is on the sender's disk before the message leaves (Figure 2)."""
@@ -336,13 +380,14 @@ class Cluster:
             )
         member.answers.extend(answers)
 
-    def _committed_is_on_a_quorum_of_disks(self, index: int) -> None:
+    def _committed_is_on_a_quorum_of_disks(self, name: str, index: int) -> None:
         entry = self.figure_three.committed[index]
 
         def stored(member: str) -> int:
             entries = self.members[member].disk.entries
             return index if len(entries) >= index and entries[index - 1] == entry else 0
 
-        assert quorum_value(self.configuration, stored) == index, (
-            f"index {index} was committed without a quorum of disks"
+        configuration = self[name].state.configuration
+        assert zone_quorum_value(configuration, stored) >= index, (
+            f"index {index} was committed without a quorum of the disks of {configuration}"
         )

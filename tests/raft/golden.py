@@ -15,7 +15,7 @@ A file holds stanzas separated by blank lines::
 
 Commands (members are single words, times are milliseconds):
 
-    cluster a b c          a new group, nobody leads
+    cluster a b c          a new group, nobody leads; ``+d`` runs but is no member yet
     elect a                the others wait until a leads
     propose a x            a command; its fate shows in the table
     advance 500            time passes, everybody is heard
@@ -31,13 +31,20 @@ Commands (members are single words, times are milliseconds):
     disk-stall a / disk-ok a
     read a / lease-read a
     transfer a b
+    change a +d ~e! -b     +d voter, ~e learner (!: promoted once caught up), -b removed;
+                           ``joint`` for a joint change, ``stay`` for one that does not leave
+    leave a                leave a joint change that does not leave by itself
+    configuration a        show what a believes
+    wipe c                 the disk of c is lost; ``restart`` brings it back empty
     mail                   show the letters on their way
 """
 
 from __future__ import annotations
 
 from mcpcore.errors import CoordinationError
-from mcpcore.raft.types import EntryKind
+from mcpcore.raft.membership import AddLearner, AddVoter, Change, Remove
+from mcpcore.raft.state import MembershipNoticed
+from mcpcore.raft.types import EntryKind, Member
 from tests.raft.cluster import Cluster, Letter
 
 
@@ -68,6 +75,9 @@ class Conversation:
 
     def _tell(self) -> None:
         for name, event in self.cluster.story[self.told :]:
+            if isinstance(event, MembershipNoticed):
+                self.said.append(f"{name}: member {event.member}: {event.what}")
+                continue
             leader = f", follows {event.leader}" if event.leader not in ("", name) else ""
             what = f"{event.role.value} in term {event.term}{leader}"
             self.said.append(f"{name}: {what}: {event.reason}")
@@ -101,7 +111,9 @@ class Conversation:
     # --- commands ---
 
     def do_cluster(self, *names: str) -> None:
-        self.cluster = Cluster(list(names))
+        joiners = "".join(name[1:] for name in names if name.startswith("+"))
+        members = [name for name in names if not name.startswith("+")]
+        self.cluster = Cluster(members, joiners=joiners, identities=bool(joiners))
         self.aside, self.told, self.answered = [], 0, {}
 
     def do_elect(self, name: str) -> None:
@@ -180,6 +192,35 @@ class Conversation:
     def do_transfer(self, name: str, target: str) -> None:
         self.cluster[name].transfer_leadership(target, self.cluster.clock_ns(name))
         self.cluster.drain(name)
+
+    def do_change(self, name: str, *words: str) -> None:
+        wanted: list[Change] = []
+        how = {"joint": True} if "joint" in words else {}
+        if "stay" in words:
+            how["auto_leave"] = False
+        for word in words:
+            if word[0] == "+":
+                wanted.append(AddVoter(word[1:]))
+            elif word[0] == "~":
+                promote = word.endswith("!")
+                wanted.append(AddLearner(word[1:].rstrip("!"), Member(promote=promote)))
+            elif word[0] == "-":
+                wanted.append(Remove(word[1:]))
+        self.cluster.change(name, *wanted, **how)
+
+    def do_leave(self, name: str) -> None:
+        self.cluster[name].leave_joint(self.cluster.clock_ns(name))
+        self.cluster.drain(name)
+
+    def do_configuration(self, *names: str) -> None:
+        for name in names:
+            configuration = self.cluster[name].state.configuration
+            self.said.append(f"{name}: believes in {str(configuration) or 'nobody'}")
+
+    def do_wipe(self, name: str) -> None:
+        self.answered[name] = 0
+        self.cluster.members[name].answers.clear()
+        self.cluster.wipe(name)
 
     def do_mail(self) -> None:
         for letter in self.cluster.mail:

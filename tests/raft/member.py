@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from mcpcore.raft.core import Raft, Ready
 from mcpcore.raft.log import RaftLog
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Append,
     AppendReply,
@@ -21,7 +22,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import ReadAnswer, RoleChanged, Write
+from mcpcore.raft.state import Event, MembershipNoticed, ReadAnswer, Write
 from mcpcore.raft.types import (
     EMPTY_BLOCK,
     Block,
@@ -102,27 +103,32 @@ class Member:
         sync: bool = True,
         fresh: bool = False,
         seed: int = 0,
+        configuration: Configuration | None = None,
+        incarnation: str = "",
     ) -> None:
         log = RaftLog(entries=entries(terms))
+        if configuration is None:
+            configuration = Configuration.of(voters)
         self.now_ns = 1_000 * MS
         self.sync = sync
         self.raft = Raft(
             "a",
             settings,
             random.Random(seed),
-            configuration=Configuration.of(voters),
+            configuration=configuration,
             hard_state=HardState(log.last.term if term is None else term, voted_for),
             log=log,
             now_ns=self.now_ns,
+            incarnation=incarnation,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns
-        self.peers = sorted(set(voters) - {"a"})
+        self.peers = sorted((configuration.voters | configuration.outgoing) - {"a"})
         self.said: list[tuple[str, Message]] = []
         self.pending: list[Write] = []
         self.applied: list[Entry] = []
         self.reads: list[ReadAnswer] = []
-        self.events: list[RoleChanged] = []
+        self.events: list[Event] = []
 
     @property
     def state(self):
@@ -163,6 +169,25 @@ class Member:
         made = [self.raft.propose(data, self.now_ns) for data in commands]
         self.drain()
         return made
+
+    def changes(self, *wanted: Change, **how: bool) -> Entry:
+        entry = self.raft.propose_change(wanted, self.now_ns, **how)
+        self.drain()
+        return entry
+
+    def meets(self, peer: str, incarnation: str = "") -> list[tuple[str, Message]]:
+        """A new connection to ``peer``, behind which is this disk."""
+        self.raft.peer_connected(peer, self.now_ns, incarnation=incarnation)
+        return self.drain()
+
+    @property
+    def configuration(self) -> str:
+        return str(self.state.configuration)
+
+    @property
+    def notices(self) -> list[str]:
+        """What people were told about members, in order."""
+        return [f"{e.member}: {e.what}" for e in self.events if isinstance(e, MembershipNoticed)]
 
     def writes_finish(self, count: int | None = None) -> list[tuple[str, Message]]:
         count = len(self.pending) if count is None else count
