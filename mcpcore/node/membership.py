@@ -3,8 +3,9 @@
 This module exists so that two questions about membership which are the node's, not Raft's, are
 answered in one place. *May this disk take part?* A group that the log does not hold is founded
 together with its other first voters, or waits until a leader sends it the log. *Where is
-everybody?* Peers are those of the configuration file and of every configuration in force; they are
-added, moved and dropped while the node runs. It takes no decision of Raft's, and holds no state of
+everybody?* Peers are the members of all groups here, where their configurations say, else where our
+file says; and those of the file as long as somebody is yet to let us in. They are added, moved and
+dropped while the node runs. It takes no decision of Raft's, and holds no state of
 a group.
 """
 
@@ -79,7 +80,6 @@ class Membership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.TimerHandle | None = None
         self._met: dict[str, str] = {}
-        self._seen: set[str] = set()
         self._moving: set[str] = set()
         self._dropping: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
@@ -271,17 +271,18 @@ class Membership:
         """A configuration has come into force, or fallen: have the right peers."""
         if self._closed:
             return
-        wanted = dict(self._config.peers)
-        members: set[str] = set()
-        for group in self._hosting:
-            configuration = group.raft.state.configuration
-            members |= configuration.members
+        configurations = [group.raft.state.configuration for group in self._hosting]
+        own, known = self._config.name, dict(self._config.peers)
+        for configuration in configurations:
             for name, member in configuration.about.items():
-                if member.address and name != self._config.name:
-                    wanted[name] = Address.parse(member.address, where=f"group {group.name}")
-        for name in self._seen - members:
-            wanted.pop(name, None)
-        self._seen |= members
+                if member.address:
+                    known[name] = Address.parse(member.address, where="a configuration in force")
+        members = {name for configuration in configurations for name in configuration.members}
+        if all(own in configuration.members for configuration in configurations):
+            # All who matter are in the logs. Otherwise somebody in our file is to let us in.
+            wanted = {name: known[name] for name in members - {own} if name in known}
+        else:
+            wanted = {name: address for name, address in known.items() if name != own}
         for name, address in sorted(wanted.items()):
             self._want(name, address)
         for name in self._transport.peers:

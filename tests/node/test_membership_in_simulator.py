@@ -68,6 +68,7 @@ def test_a_leader_that_is_removed_hands_over_and_the_group_goes_on() -> None:
         world.run_until(lambda: leader not in (town.voters() or leader), within_s=30)
         assert len(town.voters()) == 2
         assert "no member" in town.standing(leader)
+        world.run(3)
         writer.finish()
 
 
