@@ -69,6 +69,9 @@ RootGroup.families = {
     "lease": Family(
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
+    "member": Family(
+        "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
+    ),
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),

@@ -43,7 +43,6 @@ class Comparing:
         self._tell = tell
         self._moved: dict[Group, None] = {}
         self._doubted: dict[Group, None] = {}
-        self._told: dict[Group, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -82,7 +81,10 @@ class Comparing:
         if isinstance(note, DigestWanted):
             if note.index > group.applied:
                 group.watch.want(note.index)
-        elif group.watch.hear(peer, note.index, note.digest, group.applied):
+            return
+        if note.index == group.applied and (group.watch.newest or (0,))[0] != note.index:
+            group.mark()  # we stand just there
+        if group.watch.hear(peer, note.index, note.digest, group.applied):
             self.marked(group, note.index)
 
     def reconfigured(self, group: Group) -> None:
@@ -118,13 +120,12 @@ class Comparing:
         notes: list[Note] = []
         if rests and group.applied and (watch.newest is None or watch.newest[0] < group.applied):
             group.mark()
-        if not rests and state.is_leader:
+        if state.is_leader:
+            # Members rest at different moments; at an index that is still to come they all meet.
             ahead = state.log.last_index + 1
             watch.want(ahead)
             notes.append(DigestWanted(group.name, ahead))
-        if watch.newest is not None and watch.newest[0] > self._told.get(group, 0):
-            self._told[group] = watch.newest[0]
-            notes.append(DigestTaken(group.name, *watch.newest))
+        notes += [DigestTaken(group.name, *claim) for claim in watch.take_untold()]
         return [(peer, note) for peer in others for note in notes]
 
     def _changed(self, group: Group) -> None:
@@ -140,7 +141,12 @@ class Comparing:
             ", ".join(f"{member} {digest[:8]}" for member, digest in found.digests.items()),
         )
         self._doubted[group] = None
-        _hand_over(group, group.raft.state.configuration, self._own)
+        configuration = group.raft.state.configuration
+        # The others are to know as soon as we do, from us: a claim waits for its beat otherwise.
+        claims = [DigestTaken(group.name, *claim) for claim in group.watch.take_untold()]
+        for peer in sorted(configuration.members - {self._own}):
+            self._tell(peer, claims)
+        _hand_over(group, configuration, self._own)
         self.moved(group)
 
 

@@ -25,6 +25,8 @@ INDEXES_KEPT: Final = 32
 """Claims at more indexes than these are forgotten, the lowest first."""
 WANTED_MAX: Final = 8
 """Indexes ahead of us at which others took a digest; more are not waited for."""
+UNTOLD_MAX: Final = 4
+"""Claims of ours that wait to be told; older ones are not worth the bytes."""
 DIGEST_BYTES_MAX: Final = 32
 
 
@@ -63,7 +65,17 @@ class StateWatch:
         every: a digest is due at every multiple of this index.
     """
 
-    __slots__ = ("_agreed", "_claims", "_every", "_own", "_wanted", "divergence", "newest", "next")
+    __slots__ = (
+        "_agreed",
+        "_claims",
+        "_every",
+        "_own",
+        "_untold",
+        "_wanted",
+        "divergence",
+        "newest",
+        "next",
+    )
 
     def __init__(self, own: str, *, every: int = EVERY_ENTRIES, applied: int = 0) -> None:
         self._own = own
@@ -71,6 +83,7 @@ class StateWatch:
         self._claims: dict[int, dict[str, bytes]] = {}
         self._wanted: set[int] = set()
         self._agreed: dict[str, int] = {}
+        self._untold: list[tuple[int, bytes]] = []
         self.divergence: Divergence | None = None
         self.newest: tuple[int, bytes] | None = None
         """Our latest own claim."""
@@ -92,8 +105,14 @@ class StateWatch:
     def mark(self, index: int, digest: bytes) -> None:
         """Our state at ``index``, applied just now."""
         self.newest = (index, digest)
+        self._untold = [*self._untold[1 - UNTOLD_MAX :], self.newest]
         self._note(self._own, index, digest)
         self.reached(index)
+
+    def take_untold(self) -> list[tuple[int, bytes]]:
+        """Our claims since the last call, for the others to hear."""
+        told, self._untold = self._untold, []
+        return told
 
     def hear(self, member: str, index: int, digest: bytes, applied: int) -> bool:
         """Another replica's claim. Returns whether it can be (or become) of use here."""
@@ -110,7 +129,7 @@ class StateWatch:
         """Our state was made anew: what we said of it counts no more."""
         for claims in self._claims.values():
             claims.pop(self._own, None)
-        self.newest = None
+        self.newest, self._untold = None, []
 
     def _note(self, member: str, index: int, digest: bytes) -> None:
         self._claims.setdefault(index, {})[member] = digest

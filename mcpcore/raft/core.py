@@ -340,6 +340,8 @@ class Raft:
     def ready(self) -> Ready:
         """Take what must happen now. Empty lists and None if there is nothing."""
         state = self._state
+        if state.offered_term:
+            transfer.take_offer(state)
         if state.role is Role.LEADER:
             if state.chores:
                 reconfiguration.tend(state)
@@ -367,9 +369,10 @@ class Raft:
     @property
     def has_more(self) -> bool:
         """Whether another ``ready`` would hand out more: committed entries come in portions, and a
-        leader has work of its own once a configuration is applied.
+        leader, or who is offered its office, has work of its own once a configuration is applied.
         """
-        return self._state.handed < self._state.commit or self._state.chores
+        state = self._state
+        return state.handed < state.commit or state.chores or bool(state.offered_term)
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class RaftState:
         "new_blocks",
         "noticed",
         "now_ns",
+        "offered_term",
         "office_since_ns",
         "outbox",
         "progress",
@@ -240,7 +241,8 @@ class RaftState:
         # The disks behind the others: the first one met in this life, and the latest.
         self.met: dict[str, tuple[str, str]] = {}
 
-        # Candidate.
+        # Candidate, or about to be one: the leader of this term has offered its office.
+        self.offered_term = 0
         self.votes: dict[str, bool] = {}
 
         # Leader.

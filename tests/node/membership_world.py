@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from mcpcore.errors import StorageFailed
+from mcpcore.errors import CoordinationError, StorageFailed
 from mcpcore.node.client.client import Client
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
@@ -78,9 +79,7 @@ class Town:
         async def main() -> None:
             host = self.hosts[name]
             while True:  # as a process supervisor would: a node that stopped is started again
-                node = Node(
-                    self.config(name), self.machine(name), disk=host.disk, rng=host.random
-                )
+                node = Node(self.config(name), self.machine(name), disk=host.disk, rng=host.random)
                 self.judge.restarted(name)
                 self.nodes[name] = node
                 try:
@@ -211,17 +210,13 @@ class Writer:
         town.world.host(name, self.main)
 
     async def main(self) -> None:
-        from mcpcore.errors import CoordinationError
-
         async with self.town.client(self.name, role=Role.CLIENT) as client:
             store, number = KeyValueClient(client), 0
             while not self.stop:
                 number += 1
                 key = f"{self.name}/{number}"
-                try:
+                with suppress(CoordinationError):  # whatever becomes of what nobody acknowledged
                     self.acknowledged[key] = await store.put(key, str(number))
-                except CoordinationError:
-                    pass  # not acknowledged: whatever became of it is right
                 await asyncio.sleep(0.05)
         self.done = True
 
