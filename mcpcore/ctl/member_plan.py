@@ -82,6 +82,7 @@ class GroupView:
         hosts: nodes that answer and have the group.
         incarnations: of the nodes that answer.
         standings: why a node takes no full part, by node; left out if nothing stands in the way.
+        endpoints: where the nodes that answer were asked.
     """
 
     group: str
@@ -95,6 +96,7 @@ class GroupView:
     hosts: frozenset[str]
     incarnations: Mapping[str, str]
     standings: Mapping[str, str]
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def members(self) -> frozenset[str]:
@@ -165,6 +167,7 @@ class Plan:
 
 def view_of(group: str, accounts: Iterable[Account]) -> GroupView | None:
     """Put a group together. The leader of the newest term is asked first; None: nobody has it."""
+    accounts = [account for account in accounts if account.status is not None]
     told = {str(a.status["node"]): a.status for a in accounts if a.status is not None}
     hosting = {name: status["groups"][group] for name, status in told.items()
                if group in status["groups"]}  # fmt: skip
@@ -192,6 +195,7 @@ def view_of(group: str, accounts: Iterable[Account]) -> GroupView | None:
         hosts=frozenset(hosting),
         incarnations={name: str(status["incarnation"]) for name, status in told.items()},
         standings={n: str(r["standing"]) for n, r in hosting.items() if r.get("standing")},
+        endpoints={str(a.status["node"]): a.endpoint for a in accounts if a.status is not None},
     )
 
 

@@ -47,9 +47,6 @@ class Surveyor:
         if self._candidate is None:
             return accounts
         name, address = self._candidate
-        if any(a.status is not None and a.status["node"] == name for a in accounts):
-            self.problem = ""
-            return accounts
         async with self._profile.client(administers=True, addresses=(address,)) as client:
             timeout_s = min(3.0, self._profile.timeout_s)
             told = next(iter((await client.status(timeout_s=timeout_s)).values()))
@@ -59,7 +56,8 @@ class Surveyor:
             self.problem = f"{told['node']} answers at {address}"
         else:
             self.problem = ""
-            accounts = [*accounts, Account(str(address), name, told)]
+            if all(a.status is None or a.status["node"] != name for a in accounts):
+                accounts = [*accounts, Account(str(address), name, told)]
         return accounts
 
     async def view(self, group: str) -> GroupView | None:
@@ -90,6 +88,7 @@ async def carry_out(
     async with profile.client(administers=True, addresses=surveyor.addresses) as client:
         for step in plan.steps:
             say(step.what)
+            told = -1
             while True:
                 try:
                     await client.change_members(step.changes, group=plan.group, force=force)
@@ -97,7 +96,9 @@ async def carry_out(
                 except LearnerBehind as behind:
                     if loop.time() >= deadline_s:
                         raise
-                    say(f"not yet: {behind.learner} lacks {behind.behind} entries")
+                    if behind.behind != told:
+                        say(f"not yet: {behind.learner} lacks {behind.behind} entries")
+                    told = behind.behind
                     await asyncio.sleep(TELL_EVERY_S)
             view = await _settled(surveyor, plan, step, say, deadline_s)
     return view
@@ -124,11 +125,10 @@ async def _settled(
             )
         if view is not None and now_s - told_s >= TELL_EVERY_S:
             lag = view.lag.get(step.target)
-            if lag is not None and lag > LAG_SETTLED:
-                rate = "" if lag_then is None else f", {(lag_then - lag) / (now_s - told_s):.0f}/s"
+            if lag is not None and lag > LAG_SETTLED and lag != lag_then:
+                gained = 0 if lag_then is None else (lag_then - lag) / (now_s - told_s)
+                rate = f", {gained:.0f} fewer each second" if gained > 0 else ""
                 say(f"{step.target} lacks {lag} entries{rate}")
-            elif view.outgoing:
-                say("the joint change is under way")
             told_s, lag_then = now_s, lag
         await asyncio.sleep(LOOK_AGAIN_S)
 

@@ -6,7 +6,9 @@ This module exists so that a plan reads the same for every command. It decides n
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 
 import typer
 
@@ -29,27 +31,22 @@ def show_plan(plan: Plan, *, force: bool) -> None:
             ("survives the loss of", str(before.tolerates), str(after.tolerates)),
             ("zones", _zones(before), _zones(after)),
         ]
-        if plan.view is not None:
-            there = plan.view.hosts
-            rows.append(
-                ("do not answer", _names(before.voters - there), _names(after.voters - there))
-            )
+        there = before.voters | after.voters if plan.view is None else plan.view.hosts
+        silent = ("do not answer", _names(before.voters - there), _names(after.voters - there))
+        if silent[1:] != ("-", "-"):
+            rows.append(silent)
         say_table(("", "now", "afterwards"), rows)
         typer.echo()
         for number, step in enumerate(plan.steps, 1):
-            typer.echo(f"  {number}. {step.what}")
+            _say(f"{number}. ", step.what)
     for warning in plan.warnings:
-        typer.echo(_styled(f"  note: {warning}", fg=_YELLOW))
+        _say("note: ", warning, fg=_YELLOW)
     for objection in plan.objections:
         overridden = force and objection.may_force
         word = "overridden" if overridden else "refused"
         forced = "" if not objection.may_force or force else " (or --force)"
-        typer.echo(
-            _styled(
-                f"  {word}: {objection.risk}. {objection.remedy}{forced}",
-                fg=_YELLOW if overridden else _RED,
-            )
-        )
+        colour = _YELLOW if overridden else _RED
+        _say(f"{word}: ", f"{objection.risk}. {objection.remedy}{forced}", fg=colour)
 
 
 def show_members(views: list[GroupView]) -> None:
@@ -65,7 +62,7 @@ def show_members(views: list[GroupView]) -> None:
                     _role(view, name),
                     _lag(view, name),
                     member.zone or "-",
-                    member.address or "-",
+                    member.address or view.endpoints.get(name, "-"),
                     _matter(view, name),
                 )
             )
@@ -76,7 +73,20 @@ def show_members(views: list[GroupView]) -> None:
         outside = sorted(view.hosts - view.members)
         for name in outside:
             standing = view.standings.get(name, "is no member")
-            typer.echo(f"{name} is no member of {view.group}: {standing}")
+            _say(f"{name} ({view.endpoints[name]}) in {view.group}: ", standing, indent="")
+
+
+def _say(head: str, text: str, *, indent: str = "  ", **style: object) -> None:
+    """One paragraph, folded at the width of the terminal."""
+    width = min(100, shutil.get_terminal_size().columns)
+    lines = textwrap.wrap(
+        head + text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * min(9, len(head)),
+    )
+    for line in lines:
+        typer.echo(_styled(line, **style))
 
 
 def _role(view: GroupView, name: str) -> str:
