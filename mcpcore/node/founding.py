@@ -71,12 +71,7 @@ class Founding:
         """
         own = self._about[self._own].incarnation
         if standing is Standing.STANDS and known_as != own:
-            self.refusal = (
-                f"it exists already, as {peer} says, and was founded with the disk {known_as} of "
-                f"this node, while this one is {own}: the disk was wiped or replaced"
-                if known_as
-                else f"it exists already, as {peer} says, and this node is no member"
-            )
+            self.refusal = refusal(peer, known_as, own)
         known = self._about.get(peer)
         if known is not None and standing is not Standing.ABSENT:
             self._about[peer] = known._replace(zone=zone)
@@ -94,3 +89,18 @@ class Founding:
         return Configuration(
             frozenset(self._voters), about={name: self._about[name] for name in self._voters}
         )
+
+
+def refusal(peer: str, known_as: str, own: str) -> str:
+    """Why a disk must not found a group that a peer says stands already.
+
+    Args:
+        known_as: the disk of ours that the peer knows; empty: none, we are no member.
+        own: the one that we have.
+    """
+    if not known_as:
+        return f"the group exists already, as {peer} says, and this node is no member"
+    return (
+        f"this node took part with the disk {known_as}, as {peer} says, and came back with {own}: "
+        "what it voted and stored is forgotten"
+    )

@@ -20,7 +20,7 @@ import msgpack
 
 from mcpcore.errors import ChangeRefused, CoordinationError, InvalidInput
 from mcpcore.node.config import NodeConfig
-from mcpcore.node.founding import Founding, Standing
+from mcpcore.node.founding import Founding, Standing, refusal
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import NOBODY, Hosting
 from mcpcore.node.notes import (
@@ -44,7 +44,8 @@ LINGER_S: Final = 3.0
 """How long a peer that no group has any more stays connected at least, so that it is told; or three
 election timeouts of its last group, if that is longer."""
 
-WAITING: Final = (
+WAITING: Final = "waiting for its leader (`mcpctl member list` says more)"
+TO_BE_ADDED: Final = (
     "waiting to be added by a leader (`mcpctl member add`); if this is a new cluster, start every "
     "first voter with --bootstrap"
 )
@@ -99,7 +100,7 @@ class Membership:
     def begin(self, name: str, *, found: bool) -> None:
         """Wait for one group, or found it together with its other first voters."""
         voters = self._config.groups[name].voters
-        self._withheld[name] = WAITING
+        self._withheld[name] = TO_BE_ADDED
         if found and self._config.name in voters:
             about = Member(zone=self._config.zone, incarnation=self._incarnation)
             founding = self._foundings[name] = Founding(self._config.name, about, voters)
@@ -108,7 +109,7 @@ class Membership:
             self._go_on(name, founding)
             self._ask()
         else:
-            logger.info("group %s: %s", name, WAITING)
+            logger.info("group %s: %s", name, TO_BE_ADDED)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -135,18 +136,19 @@ class Membership:
 
     def standing(self, group: Group) -> str:
         """Why a group takes no full part on this node; empty if nothing stands in the way."""
-        withheld = self._withheld.get(group.name, "")
-        if withheld:
-            return withheld
-        state = group.raft.state
+        state, own = group.raft.state, self._config.name
+        why = self._refusals.get(group.name, "")
+        if group.name in self._withheld:
+            return self._withheld[group.name]
         if state.disqualified:
             return state.disqualified
-        if self._config.name in state.configuration.members:
-            return ""
         if not state.configuration.members:
-            refusal = self._refusals.get(group.name, "")
-            return refusal or "waiting for its log to come to where this node was added"
-        return "no member of this group (any more): it was removed, or is yet to be added"
+            return f"{why}; {WAITING}" if why else WAITING
+        if own not in state.configuration.members:
+            return "no member of this group (any more): it was removed, or is yet to be added"
+        if not why or state.configuration.votes(own):
+            return ""
+        return f"a learner: {why}. `mcpctl member promote {own}` lets it vote again"
 
     def connected(self, peer: str, incarnation: str) -> str:
         """A peer's new session. Returns the incarnation that Raft is to know of.
@@ -167,8 +169,7 @@ class Membership:
         for name, founding in list(self._foundings.items()):
             self._introduce(founding, peer, incarnation)
             self._go_on(name, founding)
-        notes = [FoundingAsked(name) for name, f in self._foundings.items() if peer in f.missing]
-        self.tell(peer, notes)
+        self.tell(peer, [FoundingAsked(name) for name in self._withheld])
         return incarnation if self._transport.version(peer) >= NOTES_SINCE else ""
 
     def heard(self, peer: str, note: FoundingAsked | FoundingAnswered) -> None:
@@ -178,10 +179,12 @@ class Membership:
             answer = FoundingAnswered(name, *self._account_of(name, peer), self._config.zone)
             self.tell(peer, [answer])
             return
-        founding = self._foundings.get(name)
+        founding, standing = self._foundings.get(name), Standing(note.standing)
         if founding is not None:
-            founding.answered(peer, Standing(note.standing), note.known_as, note.zone)
+            founding.answered(peer, standing, note.known_as, note.zone)
             self._go_on(name, founding)
+        elif name in self._withheld and standing is Standing.STANDS:
+            self._refusals[name] = refusal(peer, note.known_as, self._incarnation)
 
     def _account_of(self, name: str, peer: str) -> tuple[Standing, str]:
         group = self._hosting.find(name)
@@ -199,9 +202,9 @@ class Membership:
     def _go_on(self, name: str, founding: Founding) -> None:
         if founding.refusal:
             del self._foundings[name]
-            refusal = f"not founding it: {founding.refusal}. Waiting for its leader's log"
-            self._withheld[name] = self._refusals[name] = refusal
-            logger.warning("group %s: %s", name, refusal)
+            self._refusals[name] = founding.refusal
+            self._withheld[name] = f"not founding it: {founding.refusal}; {WAITING}"
+            logger.warning("group %s: %s", name, self._withheld[name])
         elif founding.missing:
             missing = ", ".join(founding.missing)
             self._withheld[name] = (

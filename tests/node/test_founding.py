@@ -59,7 +59,7 @@ def test_the_last_to_be_ready_joins_what_the_others_founded_with_its_disk() -> N
 def test_a_wiped_node_does_not_found_again_though_it_is_still_told_to() -> None:
     one = founding(incarnation=NEW)
     meet(one, "b", B, Standing.STANDS, known_as=A)
-    assert f"founded with the disk {A} of this node, while this one is {NEW}" in one.refusal
+    assert f"took part with the disk {A}, as b says, and came back with {NEW}" in one.refusal
 
 
 def test_a_node_that_others_founded_without_is_to_be_added() -> None:
