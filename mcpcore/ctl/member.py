@@ -25,9 +25,10 @@ from mcpcore.ctl.member_plan import (
     plan_replace,
     plan_zones,
     to_json,
+    view_of,
 )
 from mcpcore.ctl.member_run import Surveyor, carry_out
-from mcpcore.ctl.member_show import show_members, show_plan
+from mcpcore.ctl.member_show import show_members, show_plan, show_progress
 from mcpcore.ctl.options import ClusterOptions, on_cluster
 from mcpcore.ctl.output import say_json
 from mcpcore.ctl.profile import Profile, find_profile
@@ -315,7 +316,7 @@ def _change(
         if as_json:
             say_json({"progress": text})
         else:
-            typer.echo(f"  ... {text}")
+            show_progress(text)
 
     asyncio.run(_carry_out(profile, candidate, due, say, force, wait_s, as_json))
 
@@ -364,8 +365,6 @@ async def _views(profile: Profile, group: str) -> list[GroupView]:
 
 async def _look(surveyor: Surveyor, group: str) -> list[GroupView]:
     """The view of one group, or of all."""
-    from mcpcore.ctl.member_plan import view_of
-
     accounts = await surveyor.accounts()
     known = sorted({g for a in accounts if a.status is not None for g in a.status["groups"]})
     if group and known and group not in known:

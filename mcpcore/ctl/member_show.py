@@ -49,8 +49,13 @@ def show_plan(plan: Plan, *, force: bool) -> None:
         _say(f"{word}: ", f"{objection.risk}. {objection.remedy}{forced}", fg=colour)
 
 
+def show_progress(text: str) -> None:
+    """What is being done, or how far it has come."""
+    _say("... ", text)
+
+
 def show_members(views: list[GroupView]) -> None:
-    """All members of the groups, one to a line, and what is the matter with each."""
+    """All members of the groups, one to a line; below, why somebody takes no full part."""
     rows = []
     for view in views:
         for name in sorted(view.members):
@@ -63,17 +68,15 @@ def show_members(views: list[GroupView]) -> None:
                     _lag(view, name),
                     member.zone or "-",
                     member.address or view.endpoints.get(name, "-"),
-                    _matter(view, name),
+                    "" if name in view.answering else "does not answer",
                 )
             )
     several = len(views) > 1
     headings = ("group", "member", "role", "lag", "zone", "address", "")
     say_table(headings if several else headings[1:], [r if several else r[1:] for r in rows])
     for view in views:
-        outside = sorted(view.hosts - view.members)
-        for name in outside:
-            standing = view.standings.get(name, "is no member")
-            _say(f"{name} ({view.endpoints[name]}) in {view.group}: ", standing, indent="")
+        for name, standing in sorted(view.standings.items()):
+            _say(f"{name} in {view.group}: ", standing, indent="")
 
 
 def _say(head: str, text: str, *, indent: str = "  ", **style: object) -> None:
@@ -102,12 +105,6 @@ def _role(view: GroupView, name: str) -> str:
 def _lag(view: GroupView, name: str) -> str:
     lag = view.lag.get(name)
     return "?" if lag is None else str(lag)
-
-
-def _matter(view: GroupView, name: str) -> str:
-    if name not in view.answering:
-        return "does not answer"
-    return view.standings.get(name, "")
 
 
 def _names(names: frozenset[str]) -> str:

@@ -145,7 +145,7 @@ class Membership:
         if not state.configuration.members:
             return f"{why}; {WAITING}" if why else WAITING
         if own not in state.configuration.members:
-            return "no member of this group (any more): it was removed, or is yet to be added"
+            return "no member (any more): it was removed, or is yet to be added"
         if not why or state.configuration.votes(own):
             return ""
         return f"a learner: {why}. `mcpctl member promote {own}` lets it vote again"
