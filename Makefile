@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs mutants soak clean
+.PHONY: help demo test lint fmt docs mutants jepsen soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ docs: $(VENV)/.installed-test ## build the documentation site into site/, strict
 
 mutants: $(VENV)/.installed-test ## break the Raft core on purpose, and see that the tests notice
 	$(BIN)/python -m tests.raft.mutants
+
+jepsen: $(VENV)/.installed-test ## workloads against nemeses, a short matrix in the simulator
+	$(BIN)/python jepsen-style/run.py matrix --time 15 --nemesis partition bridge flapping kill crash pause clock disk all
 
 soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
 	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)

@@ -79,6 +79,9 @@ RootGroup.families = {
         "mcpcore.ctl.demo", "Watch a real three-node cluster lose a leader and a link, and no data."
     ),
     "check": Family("mcpcore.ctl.check", "Judge a history in a file, and say why."),
+    "experiment": Family(
+        "mcpcore.ctl.experiment", "Run a scenario, simulated or on real processes, and report it."
+    ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
 }
 

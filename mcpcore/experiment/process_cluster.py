@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from mcpcore.node.transport.identity import CertifiedRole, Role
 from mcpcore.node.transport.security import Tls
 
 GROUP: Final = "main"
-"""The one group of such a cluster."""
+"""The group of a cluster whose plan names no others."""
 
 _FIRST_PORT: Final = 15_000
 _LAST_PORT: Final = 31_999
@@ -44,8 +44,9 @@ class ClusterPlan:
 
     Args:
         nodes: names; every node is a site.
-        links: quality of the link for every directed pair of nodes. Empty: nodes and clients talk
-            to each other directly, and no link can be cut.
+        links: quality of the link for every directed pair of nodes, and of places where clients
+            are and nodes. Empty: everybody talks to everybody directly, and no link can be cut.
+        groups: names of the groups; every node is a voter in each.
         election_timeout_s: see ``RaftSettings``.
         heartbeat_s: see ``RaftSettings``.
         limits: lines for ``[limits]`` of every node's file.
@@ -54,6 +55,7 @@ class ClusterPlan:
 
     nodes: tuple[str, ...]
     links: Mapping[tuple[str, str], LinkQuality] = field(default_factory=dict)
+    groups: tuple[str, ...] = (GROUP,)
     election_timeout_s: float = 1.5
     heartbeat_s: float = 0.3
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -141,7 +143,7 @@ class ProcessCluster:
                 named: dict[tuple[int, str], int] = {}
                 for status in statuses.values():
                     if isinstance(status, dict):
-                        group = status["groups"][GROUP]
+                        group = status["groups"][self.plan.groups[0]]
                         vote = (group["term"], group["leader"])
                         named[vote] = named.get(vote, 0) + 1
                 for (_, leader), count in named.items():
@@ -157,15 +159,22 @@ class ProcessCluster:
         return self._tls(name)
 
     async def client(
-        self, site: str | None = None, *, role: Role = Role.CLIENT, **options: Any
+        self,
+        site: str | None = None,
+        *,
+        first: Collection[str] = (),
+        role: Role = Role.CLIENT,
+        **options: Any,
     ) -> Client:
         """A client at a site: what it says to the nodes of other sites goes over the links.
 
         Args:
             site: where it is; None: next to every node, untouched by any cut.
+            first: the nodes it asks first.
             options: for ``Client``.
         """
-        addresses = [await self._door(site, name) for name in self.nodes]
+        names = sorted(self.nodes, key=lambda name: name not in first)
+        addresses = [await self._door(site, name) for name in names]
         return Client(
             addresses,
             cluster=self.cluster,
@@ -254,13 +263,16 @@ class ProcessCluster:
             if plan.links
             else "[peers]",
             *peers,
-            "",
-            f"[groups.{GROUP}]",
-            f"voters = [{', '.join(map(_quoted, plan.nodes))}]",
-            'machine = "kv"',
-            f"election_timeout_s = {plan.election_timeout_s}",
-            f"heartbeat_s = {plan.heartbeat_s}",
         ]
+        for group in plan.groups:
+            lines += [
+                "",
+                f"[groups.{group}]",
+                f"voters = [{', '.join(map(_quoted, plan.nodes))}]",
+                'machine = "kv"',
+                f"election_timeout_s = {plan.election_timeout_s}",
+                f"heartbeat_s = {plan.heartbeat_s}",
+            ]
         if plan.limits:
             lines += ["", "[limits]", *(f"{key} = {value}" for key, value in plan.limits.items())]
         return "\n".join(lines) + "\n"

@@ -141,6 +141,22 @@ class Table:
             self._wrong_kind(key, found, dict, "")
         return Table(self.file, found, (*self._path, key), self._lines)
 
+    def tables(self, key: str) -> list[tuple[str, dict[str, Any]]]:
+        """The tables under a header in double brackets: where each stands, and what is in it.
+
+        Raises:
+            InvalidInput: something else stands there.
+        """
+        found = self._typed(key, list, f"[[{key}]] (two brackets, a header of its own)")
+        if not all(type(item) is dict for item in found):
+            self.refuse(key, "holds something that is no table", f"Write [[{key}]] for each")
+        header = re.compile(rf"\s*\[\[\s*{re.escape(key)}\s*\]\]")
+        lines = [number for number, line in enumerate(self._lines, 1) if header.match(line)]
+        places = [f"{self.file}, line {line}" for line in lines]
+        if len(places) != len(found):  # written as an array of inline tables
+            places = [f"{self.where(key)}, item {number}" for number in range(1, len(found) + 1)]
+        return list(zip(places, found, strict=True))
+
     # --- what is wrong --------------------------------------------------------------------------
 
     def finish(self) -> None:

@@ -44,7 +44,11 @@ def announce_commit(state: RaftState) -> None:
 
 
 def beat(state: RaftState) -> None:
-    """Say to every member that we still lead, and which reads wait for its answer."""
+    """Say to every member that we still lead, and which reads wait for its answer.
+
+    When the next regular one is due is not touched: reads without end would put it off for ever,
+    and with it the look at our own office (``check_office``).
+    """
     for peer, progress in state.progress.items():
         state.send(
             peer,
@@ -59,7 +63,6 @@ def beat(state: RaftState) -> None:
         )
         progress.commit_sent = state.commit
     state.read_round_sent = state.read_round
-    state.heartbeat_due_ns = state.now_ns + state.settings.heartbeat_ns
 
 
 def check_office(state: RaftState) -> None:

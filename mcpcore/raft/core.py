@@ -168,6 +168,7 @@ class Raft:
             replication.resend_lost(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                state.heartbeat_due_ns = now_ns + state.settings.heartbeat_ns
                 commitment.beat(state)
         else:
             if now_ns >= state.election_deadline_ns:

@@ -50,18 +50,21 @@ class Injected:
         return f"{self.fault}: {count} effect{'' if count == 1 else 's'}"
 
 
-def inject(world: World, fault: Fault) -> Injected:
+def inject(world: World, fault: Fault, among: Sequence[str] | None = None) -> Injected:
     """Carry out ``fault`` now, whatever its ``at_s`` says.
+
+    Args:
+        among: the hosts that "all", "the others" and "everybody" mean; all of the world's if None.
 
     Raises:
         InvalidInput: it names a host that does not exist.
     """
-    names = list(world.hosts)
+    names = list(world.hosts if among is None else among)
     on = list(fault.on) or names
     to = list(fault.to) or [name for name in names if name not in on]
     world.trace.note("world", "fault", str(fault))
     if fault.kind in _BETWEEN:
-        return _between(world, fault, on, to)
+        return _between(world, fault, names, on, to)
     if fault.kind in _LINKS:
         return _bend(world, fault, on, to)
     hosts = [world[name] for name in on]
@@ -90,9 +93,10 @@ _LINKS = {
 _WHOLE_NUMBERS = frozenset(("bandwidth_bps", "mtu"))
 
 
-def _paths_cut(world: World, fault: Fault, on: list[str], to: list[str]) -> list[Path]:
+def _paths_cut(
+    world: World, fault: Fault, everybody: list[str], on: list[str], to: list[str]
+) -> list[Path]:
     network = world.network
-    everybody = list(world.hosts)
     match fault.kind:
         case "one_way" | "clog":
             return network.between(on, to)
@@ -123,12 +127,14 @@ def _ring(world: World, names: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _between(world: World, fault: Fault, on: list[str], to: list[str]) -> Injected:
+def _between(
+    world: World, fault: Fault, everybody: list[str], on: list[str], to: list[str]
+) -> Injected:
     network = world.network
     if fault.kind == "reset":
         count = _reset(world, on, to)
         return Injected(fault, _nothing, lambda: count)
-    paths = _paths_cut(world, fault, on, to)
+    paths = _paths_cut(world, fault, everybody, on, to)
     before = sum(path.touched for path in paths)
 
     def touched() -> int:

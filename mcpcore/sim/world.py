@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -241,8 +241,13 @@ class World:
         for fault in chosen.faults:
             self.plan.add(fault)
 
-    def inject(self, kind: str, *on: str, **fields: Any) -> Injected:
+    def inject(
+        self, kind: str, *on: str, among: Sequence[str] | None = None, **fields: Any
+    ) -> Injected:
         """Carry out one fault now; ``end()`` of what is returned takes it back.
+
+        Args:
+            among: the hosts that "all" and "the others" mean; all of the world's if None.
 
         Raises:
             InvalidInput: an unknown kind, host or field.
@@ -251,7 +256,7 @@ class World:
             fault = Fault(self.now_s, kind, tuple(on), **fields)
         except TypeError as error:
             raise InvalidInput(str(error), where=f"fault {kind}") from error
-        made = inject(self, fault)
+        made = inject(self, fault, among)
         self.plan.injected.append(made)
         return made
 

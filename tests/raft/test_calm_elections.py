@@ -255,6 +255,18 @@ def test_a_leader_that_no_quorum_answers_steps_down_within_an_election_timeout()
     assert "no quorum has answered for 1.0 s" in member.events[-1].reason
 
 
+def test_a_leader_that_is_asked_for_reads_without_end_still_notices_that_nobody_answers() -> None:
+    """Thesis §6.2, under load: rounds of reads must not put off the look at our own office."""
+    member = Member("abcde").leads()
+    for _ in range(40):
+        member.waits(50)
+        if member.raft.is_leader:
+            member.raft.read(member.now_ns)
+            member.drain()
+
+    assert member.state.role is Role.FOLLOWER
+
+
 def test_a_leader_that_a_quorum_answers_stays() -> None:
     """Thesis §6.2."""
     member = Member("abcde").leads()

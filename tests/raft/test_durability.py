@@ -229,6 +229,24 @@ def test_a_leader_whose_sync_never_returns_steps_down() -> None:
     assert "the disk has not answered for 1.2 s" in member.events[-1].reason
 
 
+def test_a_leader_that_is_asked_for_reads_without_end_still_notices_that_its_disk_is_gone() -> None:
+    """Every round of reads sends heartbeats; they must not put off the look at our own office."""
+    member = leader_with_a_slow_disk()
+    member.proposes(b"x")
+
+    for _ in range(TIMEOUT_MS // 50 + 10):
+        member.waits(50)
+        if not member.raft.is_leader:
+            break
+        member.raft.read(member.now_ns)
+        member.drain()
+        for peer, ask in [(to, m) for to, m in member.said if isinstance(m, Heartbeat)]:
+            member.hears(peer, HeartbeatReply(ask.term, ask.session, ask.round, ask.sent_ns))
+
+    assert member.state.role is Role.FOLLOWER
+    assert "the disk has not answered" in member.events[-1].reason
+
+
 def test_a_member_whose_disk_stalls_does_not_campaign() -> None:
     member = slow(term=1)
     member.hears("b", append(1, (0, 0), [1]))

@@ -1,0 +1,241 @@
+"""Faults of a scenario, carried out on real processes and on the links between them.
+
+This module exists so that the words of a scenario (partition, kill, pause...) mean the same here as
+in the simulator, and so that each fault's effect is confirmed. What cannot be done to processes is
+noted in ``impossible``. It must never judge what came of a fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from mcpcore.experiment.process_cluster import ProcessCluster
+from mcpcore.experiment.run import FaultRecord
+from mcpcore.experiment.scenario import FOLLOWERS, LEADER, Scenario
+from mcpcore.sim.schedule import Fault
+
+
+@dataclass(slots=True)
+class _Strike:
+    """A fault in force."""
+
+    fault: Fault
+    began_s: float
+    undo: Callable[[], Awaitable[None]]
+    effects: int
+    proof: str
+    ended_s: float | None = None
+
+
+class ProcessFaults:
+    """The faults of one run.
+
+    Args:
+        scenario: says what goes wrong. cluster: to whom. seed: of the nemesis.
+        now_s: seconds since the clients began.
+    """
+
+    def __init__(
+        self, scenario: Scenario, cluster: ProcessCluster, seed: int, now_s: Callable[[], float]
+    ) -> None:
+        self.scenario = scenario
+        self.cluster = cluster
+        self.impossible: list[str] = []
+        """What could not be done here, in words."""
+        self._seed = seed
+        self._now_s = now_s
+        self._strikes: list[_Strike] = []
+
+    async def run(self) -> None:
+        """Carry out the schedule, then wait for the end of the clients' time."""
+        ends: list[asyncio.Task[None]] = []
+        for fault in self.scenario.schedule(self._seed).faults:
+            await asyncio.sleep(max(0.0, fault.at_s - self._now_s()))
+            strike = await self._begin(fault)
+            if strike is not None:
+                ends.append(asyncio.get_running_loop().create_task(self._end_later(strike)))
+        await asyncio.sleep(max(0.0, self.scenario.duration_s - self._now_s()))
+        for strike in self._strikes:
+            await self._end(strike)
+        await asyncio.gather(*ends)
+
+    def healed_s(self) -> float | None:
+        """When the last fault had ended; None if there was none."""
+        return max((s.ended_s or s.began_s for s in self._strikes), default=None)
+
+    def records(self) -> tuple[FaultRecord, ...]:
+        """What was done."""
+        return tuple(
+            FaultRecord(s.fault, s.began_s, s.ended_s, s.effects, s.proof) for s in self._strikes
+        )
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    async def _end_later(self, strike: _Strike) -> None:
+        if strike.fault.for_s:
+            await asyncio.sleep(strike.fault.for_s)
+            await self._end(strike)
+
+    async def _end(self, strike: _Strike) -> None:
+        if strike.ended_s is None and strike.fault.for_s:
+            strike.ended_s = self._now_s()
+            await strike.undo()
+
+    async def _begin(self, fault: Fault) -> _Strike | None:
+        leader = ""
+        if {LEADER, FOLLOWERS} & {*fault.on, *fault.to}:
+            leader = await self.cluster.leader(timeout_s=5.0)
+        resolved = self.scenario.resolve(fault, leader)
+        nodes = self.cluster.nodes
+        on = resolved.on or tuple(nodes)
+        pairs = _pairs(resolved, tuple(nodes))
+        if pairs:
+            return self._cut(resolved, pairs)
+        if resolved.kind in ("kill", "crash"):
+            if resolved.kind == "crash":
+                self._note("a crash is a kill here: the page cache of this machine survives it")
+            for name in on:
+                await nodes[name].kill()
+            killed = [n for n in on if nodes[n].lives[-1].status == -signal.SIGKILL]
+            return self._keep(resolved, lambda: self._restart(on), len(killed), "ended by SIGKILL")
+        if resolved.kind == "pause":
+            for name in on:
+                nodes[name].pause()
+            stopped = [name for name in on if await _is_stopped(nodes[name].pid)]
+
+            async def resume() -> None:
+                for name in on:
+                    nodes[name].resume()
+
+            return self._keep(resolved, resume, len(stopped), "stopped by SIGSTOP")
+        if resolved.kind in ("slow_link", "narrow"):
+            return self._bend(resolved, on)
+        self._note(f"{resolved.kind} cannot be done to processes without root; it was left out")
+        return None
+
+    def _note(self, text: str) -> None:
+        if text not in self.impossible:
+            self.impossible.append(text)
+
+    def _keep(
+        self, fault: Fault, undo: Callable[[], Awaitable[None]], effects: int, proof: str
+    ) -> _Strike:
+        strike = _Strike(fault, self._now_s(), undo, effects, proof)
+        self._strikes.append(strike)
+        return strike
+
+    def _cut(self, fault: Fault, pairs: list[tuple[str, str]]) -> _Strike:
+        shaper = self.cluster.shaper
+        if fault.kind == "reset":
+            for source, target in pairs:
+                shaper.reset(source, target)
+            return self._keep(fault, _nothing, len(pairs), "connections reset")
+        links = [shaper.link(*pair) for pair in pairs]
+        used = sum(link.connections > 0 or link.bytes_delivered > 0 for link in links)
+        over = False
+
+        def each(cut: bool) -> None:
+            for link in links:
+                (link.cut if cut else link.heal)()
+
+        async def flap() -> None:
+            closed = True
+            while not over:
+                await asyncio.sleep(fault.value)
+                closed = not closed
+                if not over:
+                    each(closed)
+
+        each(True)
+        flapping = (
+            asyncio.get_running_loop().create_task(flap()) if fault.kind == "flapping" else None
+        )
+
+        async def mend() -> None:
+            nonlocal over
+            over = True
+            if flapping is not None:
+                flapping.cancel()
+            each(False)
+
+        return self._keep(fault, mend, used, "links that had carried bytes")
+
+    def _bend(self, fault: Fault, on: tuple[str, ...]) -> _Strike:
+        others = fault.to or tuple(name for name in self.cluster.nodes if name not in on)
+        pairs = [(a, b) for a in on for b in others if a != b]
+        links = [self.cluster.shaper.link(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
+        before = [link.quality for link in links]
+        for link in links:
+            if fault.kind == "slow_link":
+                slower_s = link.quality.one_way_s + fault.value / 1e3
+                link.quality = replace(link.quality, one_way_s=slower_s)
+            else:
+                link.quality = replace(link.quality, bandwidth_bytes_per_s=fault.value / 8)
+
+        async def unbend() -> None:
+            for link, quality in zip(links, before, strict=True):
+                link.quality = quality
+
+        return self._keep(fault, unbend, len(links), "links changed")
+
+    async def _restart(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if not self.cluster.nodes[name].is_running:
+                await self.cluster.nodes[name].start()
+        for name in names:
+            await self.cluster.wait_ready(name, timeout_s=60.0)
+
+
+def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The directions that a fault between nodes closes; none for other faults."""
+    on = fault.on or nodes
+    to = fault.to or tuple(name for name in nodes if name not in on)
+    both = [(a, b) for a in on for b in to] + [(b, a) for a in on for b in to]
+    match fault.kind:
+        case "partition" | "flapping" | "reset":
+            return both
+        case "one_way":
+            return [(a, b) for a in on for b in to]
+        case "isolate":
+            return [(a, b) for a in nodes for b in nodes if a != b and (a in on or b in on)]
+        case "bridge":
+            others = [name for name in nodes if name not in on]
+            half = len(others) // 2
+            left, right = others[:half], others[half:]
+            return [(a, b) for x, y in ((left, right), (right, left)) for a in x for b in y]
+        case "majority_ring":
+            count = len(nodes)
+            reach = (count // 2 + 1) // 2
+            return [
+                (a, b)
+                for i, a in enumerate(nodes)
+                for j, b in enumerate(nodes)
+                if min((i - j) % count, (j - i) % count) > reach
+            ]
+        case _:
+            return []
+
+
+async def _is_stopped(pid: int | None) -> bool:
+    """Whether the kernel says that a process is stopped; it may take a moment."""
+    for _ in range(50):
+        if _state_of(pid) == "T":
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def _state_of(pid: int | None) -> str:
+    """One letter, as in proc(5); empty where there is no such process or no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+async def _nothing() -> None:
+    """Undo a fault that is over as soon as it happened."""
