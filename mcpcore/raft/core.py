@@ -287,6 +287,15 @@ class Raft:
         """
         return reconfiguration.leave_joint(self._enter(now_ns))
 
+    def place(self, member: str, round_trip_ns: int) -> None:
+        """A member says how far a quorum is from it; the best placed one is preferred as leader.
+
+        Args:
+            round_trip_ns: from ``member`` to a quorum of the voters and back; 0 for unknown. Our
+                own is measured here and need not be told.
+        """
+        self._state.preference.round_trips_ns[member] = round_trip_ns
+
     def peer_connected(self, peer: str, now_ns: int, *, incarnation: str = "") -> None:
         """A new connection to ``peer`` stands; whatever was under way on the old one is lost.
 
@@ -464,3 +473,4 @@ def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -
         if answer.round > state.read_round_sent:
             raise ProtocolViolation(f"{sender} confirms read round {answer.round}, not yet sent")
         progress.round = max(progress.round, answer.round)
+        replication.measure(progress, state.now_ns - answer.sent_ns)

@@ -100,13 +100,20 @@ def become_leader(state: RaftState) -> None:
 def may_campaign(state: RaftState) -> bool:
     """Only a voter whose disk answers and remembers may stand: nobody else could keep a promise.
 
+    Who is no voter in its latest configuration, but was one before, stands as long as it does not
+    know that configuration to be committed: its log may be the longest there is, and nobody else
+    could win (thesis section 4.2.2). Its own vote does not count.
+
     A configuration counts from the moment it is in the log, so a candidate cannot miss one that it
     holds (etcd #7625, where it counts once applied). It waits all the same until a configuration
     that it knows to be committed is applied: its driver learns there where new members live.
     """
     index, configuration = state.configurations[-1]
+    voter = configuration.votes(state.id)
+    if not voter and index > state.commit and len(state.configurations) > 1:
+        voter = state.configurations[-2][1].votes(state.id)
     return (
-        configuration.votes(state.id)
+        voter
         and not state.handed < index <= state.commit
         and not state.disqualified
         and not state.disk_stalled()

@@ -36,7 +36,9 @@ from mcpcore.raft.election import become_follower
 from mcpcore.raft.identity import incarnation_of, is_stranger
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES
 from mcpcore.raft.membership import Change, Demote, Promote, Update
-from mcpcore.raft.state import MembershipNoticed, RaftState
+from mcpcore.raft.preference import Standing, better_placed
+from mcpcore.raft.quorum import VoteResult, quorum_value, vote_result
+from mcpcore.raft.state import NEVER, MembershipNoticed, RaftState
 from mcpcore.raft.types import Configuration, Entry, EntryKind
 
 # --- asked for ------------------------------------------------------------------------------------
@@ -64,6 +66,14 @@ def propose(
             after = membership.simple(before, changes)
     except ChangeRefused as refusal:
         raise ChangeRefused(state.group, refusal.reason, refusal.remedy) from None
+    strangers = [peer for peer, progress in state.progress.items() if progress.stranger]
+    if vote_result(after, dict.fromkeys(strangers, False)) is VoteResult.LOST:
+        raise ChangeRefused(
+            state.group,
+            f"without {', '.join(sorted(strangers))}, who came back with another disk, the voters "
+            f"{', '.join(sorted(after.voters))} would have no majority",
+            "Wait until the leader has made learners of them",
+        )
     for learner in sorted(after.voters & before.learners):
         if is_stranger(state, learner):
             raise ChangePending(state.group, f"the disk of {learner} is not the one admitted")
@@ -134,11 +144,16 @@ def _append(state: RaftState, after: Configuration) -> Entry:
 
 
 def _with_known_disks(state: RaftState, configuration: Configuration) -> Configuration:
-    """The configuration with the disks of members that have none recorded, where we know them."""
-    about = dict(configuration.about)
+    """The configuration with the disks of members that have none recorded, where we know them.
+
+    A voter's disk is the first one we met: a later one may have forgotten. Whoever did not vote so
+    far has promised nothing, and is admitted with the disk it has now.
+    """
+    about, before = dict(configuration.about), state.configuration
     for name in configuration.members:
         member, found = configuration.member(name), incarnation_of(state, name)
-        if found and not member.incarnation and not is_stranger(state, name):
+        forgot = before.votes(name) and is_stranger(state, name)
+        if found and not member.incarnation and not forgot:
             about[name] = member._replace(incarnation=found)
     return replace(configuration, about=about)
 
@@ -147,11 +162,55 @@ def _with_known_disks(state: RaftState, configuration: Configuration) -> Configu
 
 
 def look_around(state: RaftState) -> None:
-    """Time passed: measure the learners, and see what there is to do."""
+    """Time passed: measure the learners, look for a better leader, and see what there is to do."""
     for progress in state.progress.values():
         if progress.catch_up is not None:
             progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
     state.chores = True
+    if state.configurations[-1][0] <= state.handed and not state.transfer_target:
+        _prefer(state)
+
+
+def _prefer(state: RaftState) -> None:
+    """Hand over to a member that has been better placed for a while."""
+    configuration, preference = state.configuration, state.preference
+    if not configuration.votes(state.id) or configuration.joint or state.commit < state.term_start:
+        return
+    heir = better_placed(
+        _standing(state, state.id),
+        {voter: _standing(state, voter) for voter in configuration.voters - {state.id}},
+    )
+    if preference.consider(heir, state.now_ns, state.settings.prefer_after_ns):
+        transfer.start(state, heir)
+        _notice(state, heir, "it is better placed to lead, and leadership is offered to it")
+
+
+def _standing(state: RaftState, voter: str) -> Standing:
+    priority = state.configuration.member(voter).priority
+    told_ns = state.preference.round_trips_ns.get(voter, 0)
+    progress = state.progress.get(voter)
+    if voter == state.id:
+        return Standing(priority, told_ns or _round_trip_ns(state), fit=True)
+    fit = (
+        progress is not None
+        and not progress.stranger
+        and not progress.probing
+        and progress.match >= state.commit
+        and state.now_ns - progress.contact_ns < state.settings.election_timeout_ns
+    )
+    return Standing(priority, told_ns, fit)
+
+
+def _round_trip_ns(state: RaftState) -> int:
+    """From us to a quorum and back: the time in which a majority answers. 0 if unknown."""
+    measured = {peer: progress.round_trip_ns for peer, progress in state.progress.items()}
+
+    def nearness(voter: str) -> int:
+        round_trip_ns = 0 if voter == state.id else measured.get(voter, 0) or NEVER
+        return NEVER - round_trip_ns
+
+    value = quorum_value(state.configuration, nearness)
+    return NEVER - value if value > 0 else 0
 
 
 def tend(state: RaftState) -> None:

@@ -112,6 +112,14 @@ def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress
     return progress
 
 
+def measure(progress: Progress, round_trip_ns: int) -> None:
+    """Smooth the round trip with the usual eighth, so that one late answer moves it little."""
+    before_ns = progress.round_trip_ns
+    progress.round_trip_ns = (
+        before_ns + (round_trip_ns - before_ns) // 8 if before_ns else round_trip_ns
+    )
+
+
 def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> None:
     inflight = progress.inflight
     while inflight and inflight[0][0] <= index:
@@ -124,6 +132,8 @@ def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> No
         progress.next = progress.match + 1
     if progress.catch_up is not None:
         progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
+    if peer in state.leaving:
+        state.chores = True  # it may know enough now, and nothing more is meant for it
     advance_commit(state)
 
 

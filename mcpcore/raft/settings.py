@@ -26,6 +26,8 @@ class RaftSettings:
         drift_ppm: the most by which two members' monotonic clocks may differ in rate; shortens
             the lease. 500 is ten times what crystal oscillators do.
         lease_reads: whether reads may rely on the lease at all.
+        prefer_after_ns: how long a better placed member must have been there, fit to lead, before
+            leadership is handed to it; see ``preference``.
         max_proposal_bytes: size of one command.
         max_uncommitted_bytes: commands accepted but not yet committed, in bytes.
         max_append_bytes: entries in one message (one entry always fits).
@@ -42,6 +44,7 @@ class RaftSettings:
     heartbeat_ns: int = 1 * SECOND
     drift_ppm: int = 500
     lease_reads: bool = True
+    prefer_after_ns: int = 60 * SECOND
     max_proposal_bytes: int = 2 << 20
     max_uncommitted_bytes: int = 64 << 20
     max_append_bytes: int = 1 << 20

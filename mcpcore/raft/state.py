@@ -18,6 +18,7 @@ from mcpcore.errors import InvalidInput
 from mcpcore.raft.catch_up import CatchUp
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
+from mcpcore.raft.preference import Preference
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
 
@@ -166,6 +167,7 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "preference",
         "progress",
         "promise_until_ns",
         "read_answers",
@@ -256,6 +258,7 @@ class RaftState:
         self.chores = False
         self.retiring = False
         self.leaving: dict[str, tuple[int, int]] = {}
+        self.preference = Preference()
         self.noticed: set[str] = set()
         self.transfer_target = ""
         self.transfer_deadline_ns = NEVER

@@ -38,6 +38,7 @@ def end(state: RaftState) -> None:
     state.leaving = {}
     state.noticed = set()
     state.chores = state.retiring = False
+    state.preference.forget()
 
 
 def follow_change(state: RaftState, before: Configuration, index: int) -> None:

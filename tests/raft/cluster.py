@@ -97,6 +97,7 @@ class Cluster:
         self.lazy = False
         self._undrained: dict[str, None] = {}
         self.figure_three = FigureThree()
+        self.lost_disks: dict[str, Disk] = {}
         self.members: dict[str, Member] = {}
         for name in sorted([*names, *joiners]):
             disk, incarnation = Disk(), f"{name}1" if identities else ""
@@ -338,6 +339,7 @@ class Cluster:
         if self.members[name].up:
             self.crash(name)
         member = self.members[name]
+        self.lost_disks[member.incarnation] = member.disk
         letter, life = member.incarnation[:1], int(member.incarnation[1:] or 0)
         member.disk, member.incarnation = Disk(), f"{letter}{life + 1}"
         member.bootstrapped = False
@@ -382,12 +384,21 @@ class Cluster:
 
     def _committed_is_on_a_quorum_of_disks(self, name: str, index: int) -> None:
         entry = self.figure_three.committed[index]
+        state = self[name].state
+        # A change may have begun in this very turn, before or after the commit.
+        begun = state.configurations[-1][0] > index
+        possible = [configuration for _, configuration in state.configurations[-1 - begun :]]
 
-        def stored(member: str) -> int:
-            entries = self.members[member].disk.entries
-            return index if len(entries) >= index and entries[index - 1] == entry else 0
+        def held(configuration: Configuration) -> bool:
+            def stored(member: str) -> int:
+                # What a voter stored counts until somebody can know that its disk is lost: whoever
+                # wins without it has the votes of enough others.
+                admitted = configuration.member(member).incarnation
+                entries = self.lost_disks.get(admitted, self.members[member].disk).entries
+                return index if len(entries) >= index and entries[index - 1] == entry else 0
 
-        configuration = self[name].state.configuration
-        assert zone_quorum_value(configuration, stored) >= index, (
-            f"index {index} was committed without a quorum of the disks of {configuration}"
+            return zone_quorum_value(configuration, stored) >= index
+
+        assert any(map(held, possible)), (
+            f"index {index} was committed without a quorum of the disks of {possible[-1]}"
         )

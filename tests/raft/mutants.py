@@ -14,20 +14,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.raft.membership_mutants import MEMBERSHIP
+from tests.raft.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 WALK_SEEDS = 20
-
-
-class Mutant(NamedTuple):
-    """``old`` becomes ``new`` in ``mcpcore/raft/<module>.py``; ``tests`` should turn red."""
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: str
 
 
 MUTANTS = [
@@ -140,6 +132,7 @@ MUTANTS = [
         "        pass\n",
         "quorum",
     ),
+    *MEMBERSHIP,
     Mutant(
         "check-quorum is removed",
         "commitment",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mcpcore.errors import ChangeRefused
 from mcpcore.raft.membership import (
+    AddVoter,
     Promote,
+    Remove,
 )
 from mcpcore.raft.messages import (
     PreVote,
@@ -19,6 +22,7 @@ from mcpcore.raft.types import Member as About
 from tests.raft.changing import (
     ADMITTED,
     commits,
+    leader,
     sent_to,
     with_learner,
 )
@@ -152,6 +156,28 @@ def test_the_disks_are_written_down_once_the_leader_has_met_every_voter() -> Non
     commits(member)
     member.waits(200)
     assert member.state.log.last_index == written, "once"
+
+
+def test_a_new_voter_is_admitted_with_the_disk_it_has_now() -> None:
+    """It has promised nothing with the one before."""
+    member = leader("a")
+    member.meets("b", "b1")
+    member.meets("b", "b2")
+    member.changes(AddVoter("b"))
+    assert member.state.configuration.member("b").incarnation == "b2"
+    commits(member)
+    assert member.state.progress["b"].match == member.state.log.last_index
+
+
+def test_no_change_leaves_a_majority_to_disks_that_forgot() -> None:
+    """Nobody could commit it, nor any change after it."""
+    member = Member(configuration=ADMITTED, incarnation="a1").leads()
+    member.meets("b", "b2")
+    member.raft.step("c", accepted(sent_to(member, "c", 1)), member.now_ns)
+    member.raft.ready()  # the leader's first entry is committed, its duties are not done yet
+    member.state.chores = False
+    with pytest.raises(ChangeRefused, match="without b, who came back with another disk"):
+        member.raft.propose_change([Remove("c")], member.now_ns)
 
 
 def test_a_promoted_learner_is_admitted_with_the_disk_that_caught_up() -> None:

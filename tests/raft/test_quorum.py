@@ -16,8 +16,9 @@ from mcpcore.raft.quorum import (
     majority_vote,
     quorum_value,
     vote_result,
+    zone_quorum_value,
 )
-from mcpcore.raft.types import Configuration
+from mcpcore.raft.types import Configuration, Member
 
 WON, LOST, PENDING = VoteResult.WON, VoteResult.LOST, VoteResult.PENDING
 
@@ -186,6 +187,118 @@ def test_answers_out_of_order_give_the_same_quorum_value(voters, answers) -> Non
         return majority_value(voters, lambda voter: reached.get(voter, 0))
 
     assert value_in(forward) == value_in(backward)
+
+
+def test_a_half_without_voters_stands_in_nobodys_way() -> None:
+    """The field's convention: a joint configuration with one empty half decides as the other."""
+    nobody = Configuration.of("")
+    assert quorum_value(nobody, lambda _: 9) == UNBOUNDED
+    assert zone_quorum_value(nobody, lambda _: 9) == UNBOUNDED
+    assert vote_result(nobody, {}) is WON
+    half = Configuration(frozenset(), frozenset("abc"))
+    values = {"a": 100, "b": 101, "c": 99}
+    assert quorum_value(half, values.__getitem__) == 100
+    assert vote_result(half, votes_of("ab")) is WON
+    assert vote_result(half, votes_of("a!bc")) is LOST
+
+
+# --- zones ----------------------------------------------------------------------------------------
+
+
+def zoned(zones: str, outgoing: str = "", required: int = 2) -> Configuration:
+    """``nns<nn``: voters a, b in zone n, c in s; outgoing A, B in n. ``-``: no zone is stated."""
+    about = {
+        name: Member(zone=zone.strip("-"))
+        for names, half in (("abcdefg", zones), ("ABCDEFG", outgoing))
+        for name, zone in zip(names, half, strict=False)
+    }
+    return Configuration(
+        frozenset("abcdefg"[: len(zones)]),
+        frozenset("ABCDEFG"[: len(outgoing)]),
+        about=about,
+        zones_required=required,
+    )
+
+
+@pytest.mark.parametrize(
+    ("zones", "reached", "committed"),
+    [
+        ("nns", [9, 9, 0], 0),
+        ("nns", [9, 9, 5], 5),
+        ("nns", [9, 5, 7], 7),
+        ("nns", [3, 9, 9], 9),
+        ("nnnss", [9, 9, 9, 0, 0], 0),
+        ("nnnss", [9, 9, 9, 0, 4], 4),
+        ("nnnss", [9, 0, 0, 8, 8], 8),
+        ("nnnss", [9, 9, 2, 8, 8], 8),
+        ("nnnss", [0, 0, 7, 7, 0], 0),  # two zones, but no majority
+        ("new", [9, 8, 1], 8),
+        ("nnn", [9, 9, 9], 0),  # there is no second zone
+        ("---", [9, 8, 1], 8),  # everybody is a zone
+        ("nn-", [9, 9, 0], 0),
+        ("nn-", [9, 0, 9], 9),
+    ],
+)
+def test_an_entry_counts_once_a_majority_and_two_zones_hold_it(zones, reached, committed) -> None:
+    configuration = zoned(zones)
+    values = dict(zip("abcdefg", reached, strict=False))
+    assert zone_quorum_value(configuration, values.__getitem__) == committed
+    assert zone_quorum_value(zoned(zones, required=1), values.__getitem__) == quorum_value(
+        configuration, values.__getitem__
+    )
+
+
+@pytest.mark.parametrize(
+    ("reached", "committed"),
+    [
+        ({"a": 9, "b": 9, "c": 9, "A": 9, "B": 9}, 0),
+        ({"a": 9, "b": 9, "c": 9, "A": 9, "C": 9}, 9),
+        ({"a": 9, "b": 9, "A": 9, "C": 9}, 0),
+    ],
+)
+def test_in_a_joint_change_each_half_needs_its_zones(reached, committed) -> None:
+    """Or leaving it would leave an entry in one zone."""
+    joint = zoned("nns", "nns")
+    assert zone_quorum_value(joint, lambda voter: reached.get(voter, 0)) == committed
+
+
+def test_three_zones_can_be_asked_for() -> None:
+    values = {"a": 9, "b": 9, "c": 9, "d": 4, "e": 3}
+    assert zone_quorum_value(zoned("nnsse", required=3), values.__getitem__) == 3
+    assert zone_quorum_value(zoned("nsens", required=3), values.__getitem__) == 9
+
+
+@settings(deadline=None)
+@given(
+    st.text("nsew-", min_size=1, max_size=6),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 4), min_size=6, max_size=6),
+)
+def test_what_counts_is_the_largest_value_that_a_majority_and_enough_zones_have_reached(
+    zones, required, reached
+) -> None:
+    configuration = zoned(zones, required=required)
+    values = dict(zip("abcdef", reached, strict=True))
+
+    def held(level: int) -> bool:
+        holders = {voter for voter in configuration.voters if values[voter] >= level}
+        spanned = {configuration.zone_of(voter) for voter in holders}
+        return agree(configuration, holders) and len(spanned) >= required
+
+    found = zone_quorum_value(configuration, values.__getitem__)
+    assert found == max((level for level in range(5) if held(level)), default=0)
+
+
+@settings(deadline=None)
+@given(st.text("nsew-", min_size=2, max_size=6), st.lists(st.booleans(), min_size=6, max_size=6))
+def test_whoever_wins_an_election_has_met_every_entry_that_zones_hold(zones, stored) -> None:
+    """Elections need no zones: each majority meets the majority that holds the entry."""
+    configuration = zoned(zones)
+    holders = {voter for voter, holds in zip("abcdef", stored, strict=True) if holds}
+    if zone_quorum_value(configuration, lambda voter: int(voter in holders)):
+        for size in range(1, len(configuration.voters) + 1):
+            for electors in combinations(sorted(configuration.voters), size):
+                assert not agree(configuration, set(electors)) or set(electors) & holders
 
 
 def test_an_observer_does_not_vote() -> None:

@@ -1,8 +1,8 @@
 """The five properties of Figure 3, and durability, under every schedule Hypothesis can think of.
 
 The machine drops, duplicates, delays and reorders messages, lets disks lag, crashes members with
-any part of their writes lost, cuts links in one direction, transfers leadership, and lets time
-pass. Every step is judged by ``FigureThree`` and by a look at the disks.
+any part of their writes lost, cuts links in one direction, transfers leadership, changes the
+membership, and lets time pass. Every step is judged by ``FigureThree`` and by a look at the disks.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from hypothesis.stateful import (
 )
 
 from mcpcore.errors import Rejected
+from mcpcore.raft.membership import AddLearner, AddVoter, Change, Demote, Promote, Remove
 from tests.raft.cluster import Cluster
 
 NAMES = ["a", "b", "c", "d", "e"]
+KINDS = (AddVoter, AddLearner, Promote, Demote, Remove)
+CHANGES = st.one_of([st.builds(kind, st.sampled_from(NAMES)) for kind in KINDS])
 
 
 class RandomSchedule(RuleBasedStateMachine):
@@ -31,7 +34,8 @@ class RandomSchedule(RuleBasedStateMachine):
 
     @initialize(size=st.sampled_from([1, 2, 3, 3, 5]), seed=st.integers(0, 1 << 16))
     def begin(self, size: int, seed: int) -> None:
-        self.cluster = Cluster(NAMES[:size], seed=seed, sync=False)
+        joiners = "".join(NAMES[size:])
+        self.cluster = Cluster(NAMES[:size], seed=seed, sync=False, joiners=joiners)
         self.proposed = 0
         self.acknowledged: set[bytes] = set()
 
@@ -125,6 +129,28 @@ class RandomSchedule(RuleBasedStateMachine):
             return
         self.cluster.drain(leader)
 
+    @rule(
+        number=st.integers(0, 4),
+        wanted=st.lists(CHANGES, min_size=1, max_size=3),
+        auto_leave=st.booleans(),
+        force=st.booleans(),
+    )
+    def membership_changes(
+        self, number: int, wanted: list[Change], auto_leave: bool, force: bool
+    ) -> None:
+        leaders = self.cluster.leaders()
+        if not leaders:
+            return
+        raft, now_ns = self.cluster[leaders[number % len(leaders)]], self.cluster.now_ns
+        try:
+            if raft.state.configuration.joint:
+                raft.leave_joint(now_ns)
+            else:
+                raft.propose_change(wanted, now_ns, auto_leave=auto_leave, force=force)
+        except Rejected:
+            return
+        self.cluster.drain(raft.state.id)
+
     @rule(number=st.integers(0, 4), stored=st.integers(0, 5))
     def a_member_crashes(self, number: int, stored: int) -> None:
         name = self.up(number)
@@ -172,7 +198,8 @@ class RandomSchedule(RuleBasedStateMachine):
         entry = cluster.propose(cluster.leader(), b"still alive")
         cluster.settle()
         cluster.advance(500)
-        for member in cluster.members.values():
+        for name in cluster[cluster.leader()].state.configuration.members:
+            member = cluster.members[name]
             assert member.applied[-1] == entry, f"{member.raft} did not catch up"
         assert before <= set(cluster.figure_three.committed)
 

@@ -9,15 +9,18 @@ from mcpcore.raft.membership import (
 )
 from mcpcore.raft.messages import (
     Heartbeat,
+    PreVoteReply,
     TimeoutNow,
 )
 from mcpcore.raft.state import Role
+from mcpcore.raft.types import Configuration
 from tests.raft.changing import (
     commits,
+    config_append,
     leader,
 )
 from tests.raft.cluster import Cluster
-from tests.raft.member import TIMEOUT_MS, answered
+from tests.raft.member import TIMEOUT_MS, Member, answered
 
 
 def test_a_leader_that_removes_itself_leads_until_the_change_is_committed() -> None:
@@ -84,7 +87,6 @@ def test_in_a_group_of_two_the_removed_follower_learns_of_it() -> None:
     assert group["a"].state.commit == entry.index
     assert group["b"].state.commit == entry.index
     assert str(group["b"].state.configuration) == "a"
-    group.advance(300)
     assert group["a"].state.progress == {}, "and is spoken to no more"
     group.advance(20_000)
     assert group["b"].state.role is Role.FOLLOWER
@@ -104,6 +106,31 @@ def test_in_a_group_of_two_the_leader_removes_itself_and_the_other_goes_on_alone
     assert group.leader() == "b"
     group.propose("b", b"alone")
     assert group.commands("b") == [b"alone"]
+
+
+def test_a_removed_member_stands_as_long_as_it_does_not_know_that_the_change_is_committed() -> None:
+    """Thesis §4.2.2, Figure 4.6: b's log is the longest, so nobody else can win."""
+    group = Cluster("ab")
+    group.elect("a")
+    group.advance(300)
+    group.change("a", Demote("a"))  # in force at a alone
+    group.mail.clear()
+    group.crash("a")
+    group.restart("a")
+    group.advance(10_000)
+    assert group.leader() == "b", "a led, committed the change with b, and handed over"
+    assert str(group["b"].state.configuration) == "b + learners a"
+
+
+def test_a_removed_member_that_stands_does_not_count_its_own_vote() -> None:
+    member = Member()
+    member.hears("b", config_append(1, Configuration.of("bcd")))
+    member.waits(3 * TIMEOUT_MS)
+    assert {to for to, _ in member.said} == set("bcd")
+    member.hears("b", PreVoteReply(1, 2, True))
+    assert member.state.role is Role.PRE_CANDIDATE, "a and b are two of three only if a counts"
+    member.hears("c", PreVoteReply(1, 2, True))
+    assert member.state.role is Role.CANDIDATE
 
 
 def test_a_removed_member_that_does_not_answer_is_given_up_after_a_while() -> None:

@@ -21,6 +21,7 @@ from tests.raft.cluster import MS, SETTINGS, Cluster
 STEPS = 600
 DRIFT_PPM = 100_000
 """Clocks that are wrong by a tenth: a lease that forgets the drift is caught soon."""
+DRIFTING = replace(SETTINGS, drift_ppm=DRIFT_PPM)
 
 
 class Walk:
@@ -28,14 +29,17 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        size = self.rng.choice([2, 3, 3, 3, 5, 5])
-        drifting = replace(SETTINGS, drift_ppm=DRIFT_PPM)
-        self.cluster = Cluster("abcde"[:size], seed=seed, sync=False, settings=drifting)
+        self.cluster = self.found(seed)
         for name in self.cluster.members:
             rate_ppm = self.rng.choice((-DRIFT_PPM, 0, 0, DRIFT_PPM))
             self.cluster.rates_ppm[name] = rate_ppm
         self.proposals = self.leases = 0
         self.mood()
+
+    def found(self, seed: int) -> Cluster:
+        """The group at the beginning."""
+        size = self.rng.choice([2, 3, 3, 3, 5, 5])
+        return Cluster("abcde"[:size], seed=seed, sync=False, settings=DRIFTING)
 
     def mood(self) -> None:
         """Each fault is likely, rare or absent for a while (swarm testing)."""
@@ -153,18 +157,23 @@ class Walk:
         entry = cluster.propose(cluster.leader(), b"still alive")
         cluster.settle()
         cluster.advance(500)
-        for member in cluster.members.values():
+        for name in self.must_agree():
+            member = cluster.members[name]
             assert member.applied[-1] == entry, f"{member.raft} did not catch up"
 
+    def must_agree(self) -> list[str]:
+        """Who holds everything in the end."""
+        return list(self.cluster.members)
 
-def walk(seed: int, steps: int = STEPS) -> Walk:
-    run = Walk(seed)
+
+def walk(seed: int, steps: int = STEPS, kind: type[Walk] = Walk) -> Walk:
+    run = kind(seed)
     try:
         for _ in range(steps):
             run.step()
         run.end()
     except BaseException as error:
-        error.add_note(f"again: python -m tests.raft.test_seeded_schedules {seed}")
+        error.add_note(f"again: python -m {kind.__module__} {seed}")
         raise
     return run
 
