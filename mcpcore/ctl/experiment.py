@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from mcpcore.check import Verdict
+from mcpcore.ctl.executors import executor_at
 from mcpcore.ctl.exits import ExitCode, complain, one_line
 from mcpcore.errors import InvalidInput
 
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from mcpcore.experiment.conclusion import Conclusion
     from mcpcore.experiment.run import Run
     from mcpcore.experiment.scenario import Scenario
+    from mcpcore.experiment.sweep import Row
 
 app = typer.Typer(
     name="experiment", help="Run scenarios, report them, compare them.", no_args_is_help=True
@@ -214,3 +223,129 @@ def report(folder: Folder) -> None:
     if page is None:
         raise typer.Exit(ExitCode.USAGE)
     console.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="BEFORE", help="The folder of one run.")],
+    second: Annotated[Path, typer.Argument(metavar="AFTER", help="The folder of another.")],
+) -> None:
+    """Lay two kept runs side by side.
+
+    Example: mcpctl experiment compare experiments/before experiments/after
+    """
+    from mcpcore.experiment.compare import compare
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", first.name, second.name, "change"):
+        table.add_column(title, overflow="fold")
+    for row in compare(_results(first), _results(second)):
+        table.add_row(*row)
+    console.print(table)
+
+
+def _results(folder: Path) -> Any:
+    path = folder / "results.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        complain(f"{path}: {one_line(error)}")
+        raise typer.Exit(ExitCode.USAGE) from None
+
+
+@app.command("sweep")
+def sweep_command(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario's name, or a .toml file.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 100,
+    first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="Values to try, as PLACE=A,B,C; for example links.*.loss=0,0.01,0.05"),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = os.cpu_count() or 1,
+    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler to run on.")] = "",
+    database: Annotated[Path, typer.Option(help="The results file.")] = Path("sweep.db"),
+) -> None:
+    """Run many seeds of a scenario, simulated; Ctrl-C stops, the same command goes on.
+
+    Example: mcpctl experiment sweep flapping --seeds 50 --vary groups.election_timeout_s=1,3,5
+    """
+    try:
+        rows = _sweep(scenario, range(first, first + seeds), vary or [], jobs, scheduler, database)
+    except InvalidInput as error:
+        complain(one_line(error))
+        raise typer.Exit(ExitCode.USAGE) from None
+    _show_sweep(rows)
+    if any(row.verdict != "ok" for row in rows):
+        raise typer.Exit(ExitCode.NO)
+
+
+def _sweep(
+    name: str, seeds: range, vary: list[str], jobs: int, scheduler: str, database: Path
+) -> list[Row]:
+    from mcpcore.experiment.scenario_file import find_scenario
+    from mcpcore.experiment.sweep import combinations, sweep_scenario
+
+    varied = dict(_varied(text) for text in vary)
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with executor_at(scheduler) as executor, shown:
+        bar = shown.add_task(name, total=len(seeds) * len(combinations(varied)))
+        return sweep_scenario(
+            find_scenario(name),
+            seeds,
+            varied,
+            database=database,
+            jobs=jobs,
+            executor=executor,
+            on_row=lambda _: shown.advance(bar),
+        )
+
+
+def _varied(text: str) -> tuple[str, list[object]]:
+    place, equals, values = text.partition("=")
+    if not equals or not values:
+        raise InvalidInput(f"{text!r} is no PLACE=A,B,C", where="--vary")
+    found: list[object] = []
+    for value in values.split(","):
+        try:
+            found.append(json.loads(value))
+        except ValueError:
+            found.append(value)
+    return place.strip(), found
+
+
+def _show_sweep(rows: list[Row]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("settings", "runs", "broken", "converged p50", "p99", "max", "of the bound"):
+        table.add_column(title, overflow="fold", justify="left" if title == "settings" else "right")
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.settings, []).append(row)
+    for settings, found in groups.items():
+        took_s = sorted(row.converged_s for row in found if row.converged_s is not None)
+        bound_s = found[0].bound_s
+        broken = sum(row.verdict != "ok" for row in found)
+
+        def told(share: float, took_s: list[float] = took_s) -> str:
+            place = min(int(share * len(took_s)), len(took_s) - 1)
+            return f"{took_s[place]:.2f} s" if took_s else "-"
+
+        table.add_row(
+            ", ".join(f"{k}={v}" for k, v in json.loads(settings).items()) or "as written",
+            str(len(found)),
+            Text(str(broken), style="red" if broken else "green"),
+            told(0.5),
+            told(0.99),
+            told(1.0),
+            f"{took_s[-1] / bound_s:.0%}" if took_s and bound_s else "-",
+        )
+    console.print(table)
+    for row in [row for row in rows if row.verdict != "ok"][:10]:
+        console.print(Text(f"seed {row.seed} {row.settings}: {row.broken}", style="red"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mcpcore.ctl.executors import executor_at
 from mcpcore.errors import InvalidInput
 from mcpcore.sim.replay import Outcome, Token, run_once, shrink
 from mcpcore.sim.schedule import KINDS
@@ -103,7 +103,7 @@ def sweep_command(
         console=console,
     )
     wanted = range(first, first + seeds)
-    with _explained(), _executor(scheduler) as executor, progress:
+    with _explained(), executor_at(scheduler) as executor, progress:
         bar = progress.add_task("seeds", total=seeds)
 
         def show(result: Result) -> None:
@@ -152,23 +152,6 @@ def _shrink_and_print(failed: Result) -> None:
     )
     _print_outcome(small)
     console.print(f"mcpctl sim replay {small.token.encode()}", markup=False)
-
-
-@contextmanager
-def _executor(address: str) -> Iterator[Executor | None]:
-    if not address:
-        yield None
-        return
-    try:
-        from distributed import Client  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise InvalidInput(
-            "Dask distributed is not installed",
-            where="--scheduler",
-            remedy="pip install distributed",
-        ) from error
-    with Client(address) as client, client.get_executor(pure=False) as executor:
-        yield executor
 
 
 @app.command()

@@ -7,6 +7,7 @@ are described in docs/experiments.md. It reads files and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -59,14 +60,20 @@ def find_scenario(name: str) -> Path:
     return known[name]
 
 
-def load_scenario(path: str | Path) -> Scenario:
+def load_scenario(path: str | Path, changes: Mapping[str, object] | None = None) -> Scenario:
     """Read a scenario.
+
+    Args:
+        changes: values to put in the place of what the file says, by their path in it:
+            ``groups.election_timeout_s``, or with a star for every name, ``links.*.loss``.
 
     Raises:
         InvalidInput: it cannot be used. The error names the file, the line, the key, what was
             expected, and the nearest known word.
     """
     root = read_toml(path)
+    for place, value in (changes or {}).items():
+        root.replace(place, value)
     name = root.text("name", f'"{Path(path).stem}"')
     about = root.text("about", '"what this shows"') if "about" in root else ""
     duration_s = _positive(root, "duration_s", 60.0)

@@ -157,6 +157,34 @@ class Table:
             places = [f"{self.where(key)}, item {number}" for number in range(1, len(found) + 1)]
         return list(zip(places, found, strict=True))
 
+    def replace(self, place: str, value: object) -> None:
+        """Put a value in the place of what the file says.
+
+        Args:
+            place: keys joined by dots; a star means every key of a table. The last key need not
+                exist yet.
+
+        Raises:
+            InvalidInput: there is no such table.
+        """
+        *above, last = place.split(".")
+        tables = [self._values]
+        for key in above:
+            tables = [
+                child
+                for table in tables
+                for name, child in table.items()
+                if key in ("*", name) and type(child) is dict
+            ]
+        if not tables or not last or last == "*":
+            raise InvalidInput(
+                "leads to no table of the file",
+                where=f"{self.file}: {place}",
+                remedy="Write it like groups.election_timeout_s, or links.*.loss",
+            )
+        for table in tables:
+            table[last] = value
+
     # --- what is wrong --------------------------------------------------------------------------
 
     def finish(self) -> None:

@@ -97,6 +97,8 @@ def leave_joint(state: RaftState) -> Entry:
 
 def is_caught_up(state: RaftState, learner: str) -> bool:
     """Whether a learner, as a voter, would hold nobody up (thesis section 4.2.1)."""
+    if learner == state.id:
+        return True  # a leader that has just been demoted
     progress, timeout_ns = state.progress.get(learner), state.settings.election_timeout_ns
     return (
         progress is not None
@@ -174,6 +176,8 @@ def look_around(state: RaftState) -> None:
 def _prefer(state: RaftState) -> None:
     """Hand over to a member that has been better placed for a while."""
     configuration, preference = state.configuration, state.preference
+    if not configuration.about and not preference.round_trips_ns:
+        return  # nothing is known that could make anybody better
     if not configuration.votes(state.id) or configuration.joint or state.commit < state.term_start:
         return
     heir = better_placed(
@@ -299,6 +303,8 @@ def _readmit_strangers(state: RaftState) -> bool:
 
 def _record_disks(state: RaftState) -> None:
     """Once the disk of every voter is known, write them down: a name is one disk from then on."""
+    if not state.incarnation:
+        return
     configuration = state.configuration
     recorded = [configuration.member(voter).incarnation for voter in configuration.voters]
     known = [incarnation_of(state, voter) for voter in configuration.voters]

@@ -89,7 +89,7 @@ def _result(scenario: str, seed: int, order: str) -> Result:
 
 def run_apart(token: Token) -> Outcome:
     """Run what a token names in a fresh process, under ``PYTHONHASHSEED=0`` as campaigns do."""
-    with _own_processes(1) as executor:
+    with own_processes(1) as executor:
         return executor.submit(_outcome, token).result()
 
 
@@ -98,7 +98,8 @@ def _outcome(token: Token) -> Outcome:
 
 
 @contextmanager
-def _own_processes(jobs: int) -> Iterator[Executor]:
+def own_processes(jobs: int) -> Iterator[Executor]:
+    """Fresh processes under ``PYTHONHASHSEED=0``, replaced now and then; Ctrl-C is the caller's."""
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = "0"
     try:
@@ -161,7 +162,7 @@ def sweep(
         if executor is not None:
             interrupted = _spread(executor, scenario, fresh, order, jobs, keep)
         else:
-            with _own_processes(jobs) as own:
+            with own_processes(jobs) as own:
                 interrupted = _spread(own, scenario, fresh, order, jobs, keep)
         stored = load(database, scenario, order=order)
     return Summary(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mcpcore.raft.membership import (
     AddVoter,
     Demote,
+    Promote,
     Remove,
 )
 from mcpcore.raft.messages import (
@@ -18,9 +19,10 @@ from tests.raft.changing import (
     commits,
     config_append,
     leader,
+    sent_to,
 )
 from tests.raft.cluster import Cluster
-from tests.raft.member import TIMEOUT_MS, Member, answered
+from tests.raft.member import TIMEOUT_MS, Member, accepted, answered
 
 
 def test_a_leader_that_removes_itself_leads_until_the_change_is_committed() -> None:
@@ -75,6 +77,16 @@ def test_a_demoted_leader_becomes_a_learner_of_the_next() -> None:
     group.advance(500)
     assert group.members["a"].applied[-1] == entry
     assert group["a"].state.role is Role.FOLLOWER
+
+
+def test_a_leader_that_was_demoted_can_still_take_it_back() -> None:
+    member = leader()
+    entry = member.changes(Demote("a"))
+    for peer in "bc":
+        member.raft.step(peer, accepted(sent_to(member, peer, entry.index)), member.now_ns)
+    assert entry in member.raft.ready().committed
+    member.raft.propose_change([Promote("a")], member.now_ns)
+    assert member.configuration == "a, b, c"
 
 
 def test_in_a_group_of_two_the_removed_follower_learns_of_it() -> None:
