@@ -28,7 +28,7 @@ from mcpcore.ctl.member_plan import (
     view_of,
 )
 from mcpcore.ctl.member_run import Surveyor, carry_out
-from mcpcore.ctl.member_show import show_members, show_plan, show_progress
+from mcpcore.ctl.member_show import show_done, show_members, show_plan, show_progress
 from mcpcore.ctl.options import ClusterOptions, on_cluster
 from mcpcore.ctl.output import say_json
 from mcpcore.ctl.profile import Profile, find_profile
@@ -349,8 +349,7 @@ async def _carry_out(
             if as_json:
                 say_json({"done": plan.title, **_view_to_json(view)})
             else:
-                voters = ", ".join(sorted(view.voters))
-                typer.echo(f"Done: {plan.title}. {view.group} has the voters {voters}.")
+                show_done(plan, view)
     finally:
         await surveyor.close()
 

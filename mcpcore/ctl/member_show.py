@@ -54,6 +54,12 @@ def show_progress(text: str) -> None:
     _say("... ", text)
 
 
+def show_done(plan: Plan, view: GroupView) -> None:
+    """How it ended."""
+    voters = ", ".join(sorted(view.voters))
+    _say("Done: ", f"{plan.title}. {view.group} has the voters {voters}.", indent="")
+
+
 def show_members(views: list[GroupView]) -> None:
     """All members of the groups, one to a line; below, why somebody takes no full part."""
     rows = []
