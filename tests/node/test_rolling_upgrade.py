@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgpack
@@ -70,15 +71,16 @@ async def test_on_real_sockets_too_a_mixed_cluster_serves_and_is_upgraded(tmp_pa
         for name in "abc":
             await cluster.nodes[name].stop()
             del cluster.versions[name]
-            await cluster.start(name)
+            await cluster.start(name, rng=random.Random(f"{name}, upgraded"))  # another life
             await cluster.leader()
             await store.put(f"upgraded/{name}", "yes")
         await cluster.agree()
-        spoken = {
-            stats["version"] for node in cluster.nodes.values()
-            for stats in node.status()["peers"].values()
-        }  # fmt: skip
-        assert spoken == {SPOKEN.newest}
+
+        def spoken() -> set[int]:
+            statuses = [node.status() for node in cluster.nodes.values()]
+            return {peer["version"] for status in statuses for peer in status["peers"].values()}
+
+        await until(lambda: spoken() == {SPOKEN.newest})
         assert [record.key async for record in store.scan("upgraded/")] == [
             b"upgraded/a", b"upgraded/b", b"upgraded/c",
         ]  # fmt: skip
