@@ -945,6 +945,25 @@ class SagaActionRefused(Rejected):
         super().__init__(f"saga {saga}: cannot {action}: {why}")
 
 
+# --- Replicas -----------------------------------------------------------------------------------
+
+
+class ReplicaInDoubt(Rejected):
+    """Replicas of the group hold different states, and nothing vouches for this node's.
+
+    Another node may answer. `mcpctl status` names the replicas and the window of the log in which
+    they went apart.
+    """
+
+    def __init__(self, group: str, doubt: str) -> None:
+        self.group = group
+        self.doubt = doubt
+        super().__init__(
+            f"group {group}: this node's state is in doubt: {doubt}. Ask another node, and see "
+            "`mcpctl status`"
+        )
+
+
 def _rebuild(
     kind: type[CoordinationError], args: tuple[object, ...], facts: dict[str, object]
 ) -> CoordinationError:

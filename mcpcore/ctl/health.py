@@ -47,6 +47,8 @@ class Replica:
         lag: entries between what is applied here and the highest commit index seen anywhere.
         agrees: whether its digest is that of the other replicas with the same applied index; None
             if there are no such others.
+        standing: why it takes no full part in the group; empty if nothing stands in the way.
+        doubt: which replicas hold another state than others, as it has found itself; empty: none.
         leads: whether it says that it leads.
     """
 
@@ -61,6 +63,8 @@ class Replica:
     members: tuple[str, ...]
     lag: int = 0
     agrees: bool | None = None
+    standing: str = ""
+    doubt: str = ""
 
     @property
     def leads(self) -> bool:
@@ -164,12 +168,23 @@ def _row(account: Account) -> NodeRow:
             applied=int(told["applied"]),
             digest=str(told["digest"]),
             members=tuple(told["members"]),
+            standing=str(told.get("standing", "")),
+            doubt=_doubt(told.get("divergence")),
         )
         for name, told in status["groups"].items()
     }
     peers = status["peers"]
     connected = sum(bool(peer["connected"]) for peer in peers.values())
     return NodeRow(account, replicas, connected, len(peers))
+
+
+def _doubt(told: Mapping[str, Any] | None) -> str:
+    if not told:
+        return ""
+    first = f"equal at index {told['last_equal'] or 'none'}, different at {told['first_unequal']}"
+    if told["odd"]:
+        return f"{', '.join(told['odd'])} differs from the majority: {first}"
+    return f"{', '.join(told['digests'])} differ, and no majority holds one state: {first}"
 
 
 def _silent(rows: Iterable[NodeRow]) -> list[Problem]:
@@ -214,8 +229,10 @@ def _of_nodes(rows: tuple[NodeRow, ...]) -> list[Problem]:
             reasons = "; ".join(clock["reasons"]) or "no reason is given"
             text = f"the clock of {row.label} is not synchronised: {reasons}"
             problems.append(Problem("clock", text, node=row.label))
+        waits = row.replicas and all(replica.standing for replica in row.replicas.values())
         for peer, link in status["peers"].items():
-            if not link["connected"] and peer not in silent:
+            # Who is no member yet, or any more, is not let in: that is no fault.
+            if not link["connected"] and peer not in silent and not waits:
                 text = f"{row.label} has no connection to {peer}: {link['problem']}"
                 problems.append(Problem("link", text, node=row.label))
     return problems
@@ -244,11 +261,20 @@ def _of_group(
     def problem(kind: str, text: str, node: str = "") -> Problem:
         return Problem(kind, f"group {group}: {text}", node=node, group=group)
 
+    outside = {label for label, replica in replicas.items() if label not in replica.members}
     problems = [problem(*told) for told in _leaders(replicas, known)]
     for label, replica in replicas.items():
+        if label in outside:
+            continue  # what it holds is of the time when it was a member, or nothing
         if replica.lag > lag_max:
             text = f"{label} is {replica.lag} entries behind the highest commit index seen"
             problems.append(problem("lag", text, label))
+    for text in sorted({replica.doubt for replica in replicas.values() if replica.doubt}):
+        problems.append(problem("divergence", f"replicas hold different states: {text}"))
+    members = {member for replica in replicas.values() for member in replica.members}
+    for label, replica in replicas.items():
+        if replica.standing and (label in members or not members):
+            problems.append(problem("standing", f"{label}: {replica.standing}", label))
     for index, by_digest in _diverged(replicas).items():
         sides = " and ".join(
             f"{', '.join(labels)} ({digest[:8]})" for digest, labels in by_digest.items()
@@ -258,7 +284,6 @@ def _of_group(
             "from this; stop writing, and compare them"
         )
         problems.append(problem("divergence", text))
-    members = {member for replica in replicas.values() for member in replica.members}
     for member in sorted(members - known):
         problems.append(
             problem("unasked", f"{member} is a member, and no endpoint of it is known", member)

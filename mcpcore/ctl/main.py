@@ -41,16 +41,22 @@ class LogLevel(StrEnum):
 def serve(
     config: Annotated[str, typer.Argument(metavar="NODE.TOML", help="The node's configuration.")],
     log_level: Annotated[LogLevel, typer.Option(help="How much to tell.")] = LogLevel.INFO,
+    bootstrap: Annotated[
+        bool,
+        typer.Option("--bootstrap", help="Found the groups that no log holds yet: a new cluster."),
+    ] = False,
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
-    The log goes to stderr. Exit status 5 if the node stopped by itself.
+    The log goes to stderr. Exit status 5 if the node stopped by itself. A node without a log waits
+    to be added to its groups, unless told to found them (--bootstrap, or bootstrap = true in the
+    file) together with all of their first voters.
 
     Example: mcpctl serve us-east-1.toml --log-level warning
     """
     from mcpcore.ctl.serve import serve as run
 
-    run(config, log_level)
+    run(config, log_level, bootstrap=bootstrap)
 
 
 keys.add_commands(app)
@@ -64,6 +70,9 @@ RootGroup.families = {
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
     "group": Family("mcpcore.ctl.groups", "Make, list and retire groups while the cluster runs."),
+    "member": Family(
+        "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
+    ),
     "certs": Family(
         "mcpcore.ctl.certs", "Make and show the certificates that say who is who in a cluster."
     ),

@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import typer
 
@@ -24,8 +25,11 @@ from mcpcore.node.node import Node
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def serve(path: str, log_level: str) -> None:
+def serve(path: str, log_level: str, *, bootstrap: bool = False) -> None:
     """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
+
+    Args:
+        bootstrap: as if the file said ``bootstrap = true``.
 
     Raises:
         InvalidInput: the file cannot be used.
@@ -33,6 +37,8 @@ def serve(path: str, log_level: str) -> None:
         typer.Exit: with ``ExitCode.FAILED``, if the node stopped by itself.
     """
     file = load_node_config(path)
+    if bootstrap:
+        file = replace(file, config=replace(file.config, bootstrap=True))
     _log_to_stderr(log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         failure = runner.run(_run(file))

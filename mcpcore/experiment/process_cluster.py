@@ -252,6 +252,7 @@ class ProcessCluster:
             f"node = {_quoted(name)}",
             f'listen = "{self.addresses[name]}"',
             f"data = {_quoted(f'data/{name}')}",
+            "bootstrap = true",
             "",
             "[tls]",
             'ca = "certs/ca.crt"',

@@ -184,6 +184,7 @@ class _Simulation:
                 groups={
                     group: GroupConfig(scenario.nodes, settings) for group in scenario.groups.names
                 },
+                bootstrap=True,
             )
             while True:  # as a process supervisor would: a node that stopped is started again
                 node = Node(config, lambda _: self.machine(), disk=host.disk, rng=host.random)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from mcpcore.errors import InvalidInput
 from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
 from mcpcore.raft.settings import RaftSettings
@@ -24,8 +25,8 @@ class GroupConfig:
     """A group as it is first made on every member.
 
     Args:
-        voters: names of the nodes that vote. Used once, when the group is made; later changes
-            live in the group's log.
+        voters: names of the nodes that vote first. Used once, when the group is founded; later
+            changes live in the group's log.
         settings: windows and bounds, the same on all members.
     """
 
@@ -41,7 +42,8 @@ class NodeConfig:
         cluster: name of the cluster; nodes of another one are refused.
         name: this node's name, as in its certificate.
         listen: where peers and clients call.
-        peers: the other nodes' addresses.
+        peers: the other nodes' addresses, as they are reached from here. Nodes that are added to
+            a group later are found where the group's log says.
         data: directory of the log; made if absent.
         security: ``Tls(ca, certificate, key)``, or ``Plaintext(allow_plaintext=True)`` on loopback.
         groups: the groups this node takes part in.
@@ -52,6 +54,12 @@ class NodeConfig:
         elections_at_once: how many groups of this node may stand for election at a time.
         scrub_bytes_per_s: how fast finished parts of the log are read again in search of rot; 0
             for not at all.
+        bootstrap: found the groups that this node's log does not hold, together with all of their
+            first voters. Without it they wait until a leader sends them the log. A node that comes
+            back with a wiped disk is told apart and founds nothing, so this may stay switched on.
+        zone: the cloud, region or rack whose loss takes this node; empty: a zone by itself.
+        versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
+            old one until every node is upgraded.
     """
 
     cluster: str
@@ -66,8 +74,16 @@ class NodeConfig:
     disk_bound_ns: int = 0
     elections_at_once: int = 64
     scrub_bytes_per_s: int = SCRUB_BYTES_PER_S
+    bootstrap: bool = False
+    zone: str = ""
+    versions: Versions = SPOKEN
 
     def __post_init__(self) -> None:
+        if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:
+            raise InvalidInput(
+                f"this release speaks protocol versions {SPOKEN}, not {self.versions}",
+                where="versions",
+            )
         for group, config in self.groups.items():
             self.check_group(group, config)
         if self.disk_bound_ns < 0 or self.elections_at_once <= 0:

@@ -19,6 +19,7 @@ from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
 from mcpcore.node.toml_table import Table, nearest, read_toml
 from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Plaintext, Security, Tls
@@ -65,6 +66,9 @@ def load_node_config(path: str | Path) -> NodeFile:
     node = name_at(root, "node", '"us-east-1"')
     listen = address_at(root, "listen", listening=True)
     data = root.path("data", f'"data/{node}"')
+    bootstrap = root.flag("bootstrap", False)
+    zone = name_at(root, "zone", '"aws"') if "zone" in root else ""
+    versions = _versions(root)
     security = read_security(root, owner=f"node-{node}")
     security.admit(listen, root.where("listen"))
     peers = _peers(root.table("peers"), node, security)
@@ -96,6 +100,9 @@ def load_node_config(path: str | Path) -> NodeFile:
         groups=groups,
         limits=limits,
         scrub_bytes_per_s=scrub_bytes_per_s,
+        bootstrap=bootstrap,
+        zone=zone,
+        versions=versions,
     )
     return NodeFile(root.file, config, machines)
 
@@ -173,6 +180,16 @@ def _peers(table: Table, node: str, security: Security) -> dict[str, Address]:
             security.admit(address, table.where(peer))
             peers[peer] = address
     return peers
+
+
+def _versions(root: Table) -> Versions:
+    """``protocol_max = 1`` keeps a node to an older version while others are not upgraded yet."""
+    if "protocol_max" not in root:
+        return SPOKEN
+    newest = root.integer("protocol_max")
+    if not SPOKEN.oldest <= newest <= SPOKEN.newest:
+        root.refuse("protocol_max", f"this release speaks versions {SPOKEN}, not {newest}")
+    return Versions(SPOKEN.oldest, newest)
 
 
 def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:

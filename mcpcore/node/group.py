@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcpcore.clock import ClockHealth
@@ -29,23 +29,26 @@ from mcpcore.errors import (
     QueueFull,
     ReadNotConfirmed,
     Rejected,
+    ReplicaInDoubt,
     StateMissing,
 )
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.deadlines import Deadlines
-from mcpcore.node.group_status import Consistency, GroupStatus
+from mcpcore.node.divergence import StateWatch
+from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.storage.writes import store_write
-from mcpcore.node.waiting import Answer, Applied, Proposals, ReadResult, Reads
-from mcpcore.raft import quiescence, recall
+from mcpcore.node.waiting import Answer, Applied, Consistency, Proposals, ReadResult, Reads
+from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
 from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
-from mcpcore.raft.types import Configuration, Entry, EntryKind, LogPosition
+from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -72,14 +75,37 @@ class Group:
         failed: called when the log fails; the node then stops.
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
+        observer: hears what concerns the node as a whole.
     """
 
     __slots__ = (
-        "_clock_health", "_clocks", "_closed", "_deadlines", "_device", "_duties", "_failed",
-        "_inbox", "_neighbours", "_offended", "_on_duty_in", "_proposals", "_reads", "_send",
-        "_unstored", "_wake", "applied", "failure", "listeners", "members_only", "name", "raft",
+        "_clock_health",
+        "_clocks",
+        "_closed",
+        "_configuration",
+        "_deadlines",
+        "_device",
+        "_duties",
+        "_failed",
+        "_inbox",
+        "_neighbours",
+        "_observer",
+        "_offended",
+        "_on_duty_in",
+        "_proposals",
+        "_reads",
+        "_send",
+        "_unstored",
+        "_wake",
+        "applied",
+        "failure",
+        "listeners",
+        "members_only",
+        "name",
+        "raft",
         "snapshots",
         "state",
+        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -97,11 +123,16 @@ class Group:
         failed: Callable[[BaseException], None],
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
+        observer: GroupObserver,
     ) -> None:
         self.name = name
+        self.watch = StateWatch(raft.state.id)
+        self._observer = observer
+        self._configuration = raft.state.configuration
         self.raft = raft
         self.state = state
         self.applied = raft.state.handed
+        self.watch.reached(self.applied)
         self.snapshots: SnapshotKeeper | None = None
         """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
@@ -149,6 +180,7 @@ class Group:
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         self._refuse_if_closed()
         self._refuse_without_state()
+        self._refuse_if_in_doubt()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._unstored:
@@ -176,6 +208,7 @@ class Group:
             consistency = Consistency.parse(consistency)
         self._refuse_if_closed()
         self._refuse_without_state()
+        self._refuse_if_in_doubt()
         now_ns = self._clocks.monotonic_ns()
         answer: Answer = partial(self._query, request)
         if self._duties is not None:
@@ -205,6 +238,35 @@ class Group:
             self._reads.answer_at(0, self.applied, future, answer)
         return future
 
+    def change(self, changes: Sequence[Change], *, force: bool = False) -> asyncio.Future[Applied]:
+        """Change who takes part. The future resolves when the change is committed; a joint one is
+        left by the leader some moments later.
+
+        Args:
+            force: promote a learner that has not caught up.
+
+        Raises:
+            Rejected: not begun: not the leader, another change is under way, a rule stands against
+                it. The error says which.
+        """
+        self._refuse_if_closed()
+        if self._unstored:
+            raise QueueFull(self.name, "entries for the disk", len(self._unstored))
+        now_ns = self._clocks.monotonic_ns()
+        future = self._proposals.add(self.raft.propose_change(changes, now_ns, force=force))
+        self._wake(self)
+        return future
+
+    def found(self, configuration: Configuration, hard_state: HardState) -> None:
+        """The group begins here, with nothing in its log and this configuration in force."""
+        self.raft.found(configuration, hard_state, self._clocks.monotonic_ns())
+        self._wake(self)
+
+    def mark(self) -> None:
+        """Take a digest of the state as it is now."""
+        self.watch.mark(self.applied, self.state.digest())
+        self._observer.marked(self, self.applied)
+
     def transfer_leadership(self, target: str) -> None:
         """Begin to hand leadership to another member.
 
@@ -218,23 +280,7 @@ class Group:
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
-        state = self.raft.state
-        return GroupStatus(
-            group=self.name,
-            role="failed" if self.failure else state.role.value,
-            term=state.term,
-            leader=state.leader,
-            commit=state.commit,
-            applied=self.applied,
-            last_index=state.log.last_index,
-            digest="" if self.failure else self.state.digest().hex(),
-            members=tuple(sorted(state.configuration.members)),
-            match={peer: progress.match for peer, progress in state.progress.items()},
-            problem=repr(self.failure) if self.failure else self._stateless_problem(),
-            snapshot=self.snapshots.status() if self.snapshots else {},
-            asleep=state.quiet,
-            in_doubt=recall.in_words(state),
-        )
+        return status_of(self)
 
     # --- what the node tells -------------------------------------------------------------------
 
@@ -349,6 +395,9 @@ class Group:
                 self._reads.unconfirmed(answer.read, ReadNotConfirmed(self.name))
         if self._duties is not None:
             self._do_duties(self._duties)
+        if self._configuration is not self.raft.state.configuration:
+            self._configuration = self.raft.state.configuration
+            self._observer.reconfigured(self)
         if self.raft.has_more or len(self._inbox):
             self._wake(self)
         self._arm()
@@ -424,6 +473,8 @@ class Group:
             self._break(bug)
             return False
         self.applied = position.index
+        self.watch.forget()
+        self.watch.reached(position.index)
         self._proposals.skipped_to(position.index)
         if self.snapshots is not None:
             self.snapshots.installed(position)
@@ -434,7 +485,8 @@ class Group:
     def _query(self, request: bytes) -> bytes:
         return self.state.machine.query(request)
 
-    def _stateless_problem(self) -> str:
+    def stateless_problem(self) -> str:
+        """Why this member cannot answer yet although nothing failed; empty if it can."""
         return "its state is lost; waiting for a snapshot" if self.raft.state.stateless else ""
 
     def _refuse_without_state(self) -> None:
@@ -446,6 +498,11 @@ class Group:
             raise GroupFailed(self.name, repr(self.failure))
         if self._closed:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
+
+    def _refuse_if_in_doubt(self) -> None:
+        doubt = self.watch.doubt
+        if doubt:
+            raise ReplicaInDoubt(self.name, doubt)
 
     def _store(self) -> None:
         """Hand writes to the device, in order. While it is full entries wait here: a leader then
@@ -495,12 +552,17 @@ class Group:
         keeper.applied(entries)
 
     def _apply_all(self, entries: list[Entry]) -> None:
-        apply, proposals = self.state.apply, self._proposals
+        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
         for entry in entries:
             result = apply(entry)
+            if entry.index == marked:
+                self.applied = marked
+                self.mark()
+                marked = self.watch.next
             if proposals:
                 proposals.applied(entry, result)
         self.applied = entries[-1].index
+        self._observer.moved(self)
         self._reads.applied_to(self.applied)
 
     def _announce(self, event: Event) -> None:

@@ -1,39 +1,19 @@
-"""What a group tells of itself, and what a read of it may miss: plain values.
+"""One group as its node sees it, and who hears of it what concerns the whole node.
 
-This module exists so that clients, tools and tests speak of groups without importing the driver.
+This module exists so that what a group tells is written down beside the driver and not inside it.
+It looks; it must never change anything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mcpcore.errors import InvalidInput
+from mcpcore.raft import recall
+from mcpcore.raft.types import Configuration
 
-
-class Consistency(StrEnum):
-    """What a read may miss."""
-
-    LINEARIZABLE = "linearizable"
-    """Nothing that was committed before the read was asked; a quorum confirms it."""
-    LEASE = "lease"
-    """The same, if clocks keep their rate; answered by the leader alone, or refused."""
-    STALE = "stale"
-    """Anything that this node has not heard of yet; answered at once, by any node."""
-
-    @classmethod
-    def parse(cls, name: str) -> Consistency:
-        """The consistency of that name.
-
-        Raises:
-            InvalidInput: there is none.
-        """
-        try:
-            return cls(name)
-        except ValueError:
-            known = ", ".join(cls)
-            raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
+if TYPE_CHECKING:
+    from mcpcore.node.group import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +41,59 @@ class GroupStatus:
     """What this member lost of its log and waits for, not voting meanwhile; else empty."""
     snapshot: dict[str, Any] = field(default_factory=dict)
     """The newest snapshot, its age, and the transfers that are under way."""
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """Who votes and who listens, as this node's log says: see ``described``."""
+    divergence: dict[str, Any] | None = None
+    """Which replicas hold another state than others, as far as this node knows: see
+    ``Divergence``; None: none.
+    """
+
+
+class GroupObserver(Protocol):
+    """Who hears of a group what concerns the node as a whole. Calls must be quick."""
+
+    def moved(self, group: Group) -> None:
+        """Entries were applied."""
+        ...
+
+    def marked(self, group: Group, index: int) -> None:
+        """A digest of the state was taken."""
+        ...
+
+    def reconfigured(self, group: Group) -> None:
+        """Another configuration is in force."""
+        ...
+
+
+def status_of(group: Group) -> GroupStatus:
+    """This group as this node sees it now."""
+    state, found = group.raft.state, group.watch.divergence
+    return GroupStatus(
+        group=group.name,
+        role="failed" if group.failure else state.role.value,
+        term=state.term,
+        leader=state.leader,
+        commit=state.commit,
+        applied=group.applied,
+        last_index=state.log.last_index,
+        digest="" if group.failure else group.state.digest().hex(),
+        members=tuple(sorted(state.configuration.members)),
+        match={peer: progress.match for peer, progress in state.progress.items()},
+        problem=repr(group.failure) if group.failure else group.stateless_problem(),
+        asleep=state.quiet,
+        in_doubt=recall.in_words(state),
+        snapshot=group.snapshots.status() if group.snapshots else {},
+        configuration=described(state.configuration),
+        divergence=asdict(found) if found else None,
+    )
+
+
+def described(configuration: Configuration) -> dict[str, Any]:
+    """A configuration in plain values."""
+    return {
+        "voters": sorted(configuration.voters),
+        "outgoing": sorted(configuration.outgoing),
+        "learners": sorted(configuration.learners | configuration.learners_next),
+        "zones_required": configuration.zones_required,
+        "about": {name: member._asdict() for name, member in configuration.about.items()},
+    }

@@ -29,6 +29,7 @@ from mcpcore.node.clocks import Clocks
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.recovery.apply import members_only
@@ -42,12 +43,15 @@ from mcpcore.node.storage.contract import LogDevice, RecoveredGroup, check_name
 from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.core import Raft
-from mcpcore.raft.doubt import FORGOTTEN, Doubt
+from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.types import Configuration
+from mcpcore.raft.types import Configuration, HardState
 
 logger = logging.getLogger("mcpcore.node")
+
+NOBODY: Final = Configuration(frozenset())
+"""The configuration of a group whose members are not known here yet."""
 
 
 PINNED_CHECK_S: Final = 5.0
@@ -63,6 +67,7 @@ class Surroundings(NamedTuple):
     timekeeper: Timekeeper
     scheduler: Scheduler
     pulse: Pulse
+    observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
 
@@ -106,8 +111,14 @@ class Hosting:
 
     # --- making and ending -------------------------------------------------------------------
 
-    async def recover(self, around: Surroundings) -> None:
-        """Make the groups that the configuration or the catalog names, from the log or anew."""
+    async def recover(self, around: Surroundings) -> tuple[str, ...]:
+        """Make the groups that the configuration or the catalog names, from the log where it holds
+        them.
+
+        Returns:
+            Names of the groups that it does not hold. They have no members yet, and nothing must
+            reach them before ``open``.
+        """
         self._around = around
         device, catalog = around.device, around.catalog.catalog
         recovered = device.groups()
@@ -133,19 +144,29 @@ class Hosting:
                 self._config.name,
                 name,
             )
-        for name, config in wanted.items():
-            if name not in recovered:
-                await self._directory(name).clear()  # of an earlier group of that name
-                configuration = Configuration.of(config.voters)
-                # It may have lived here, and promised, and been lost by its very name.
-                doubt = FORGOTTEN if device.report.amnesia else None
-                dropped.append(device.create_group(name, configuration, doubt))
-                recovered[name] = _empty(device, name, configuration, doubt)
         await asyncio.gather(*dropped)  # one sync for all of them
+        fresh = tuple(sorted(wanted.keys() - recovered.keys()))
+        # It may have lived here, and promised, and been lost by its very name.
+        doubt = FORGOTTEN if device.report.amnesia else None
+        for name in fresh:
+            await self._directory(name).clear()  # of an earlier group of that name
+            recovered[name] = RecoveredGroup(name, HardState(), RaftLog().base, NOBODY, doubt=doubt)
         for name, config in wanted.items():
             await self._host(recovered[name], config)
         device.release_recovered()
         self._let_go_of_old_files()
+        return fresh
+
+    async def open(self, name: str, configuration: Configuration) -> None:
+        """Begin the log of a group that is fresh here; it takes part once that is durable.
+
+        Args:
+            configuration: the first one; ``NOBODY`` if a leader's log is to tell.
+        """
+        device = self._open().device
+        doubt = FORGOTTEN if device.report.amnesia else None
+        await device.create_group(name, configuration, doubt)
+        self._groups[name].found(configuration, device.hard_state(name))
 
     async def create(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, durably. Making it again as it was made is harmless.
@@ -185,9 +206,10 @@ class Hosting:
             await self._directory(name).clear()  # of an earlier group of that name
             configuration = Configuration.of(config.voters)
             stored = around.device.create_group(name, configuration)
-            found = _empty(around.device, name, configuration)
+            base, hard_state = RaftLog().base, around.device.hard_state(name)
             await stored
             self._open()
+            found = RecoveredGroup(name, hard_state, base, configuration)
             group = await self._host(found, config)
             around.scheduler.wake(group)
             return group
@@ -247,6 +269,7 @@ class Hosting:
             group=found.name,
             aligned=True,
             doubt=found.doubt,
+            incarnation=around.device.identity.incarnation,
         )
         disk = around.pulse.disk
         raft.disk(self._clocks.monotonic_ns(), stalled=disk.stalled, full=disk.full)
@@ -263,6 +286,7 @@ class Hosting:
             failed=self._failed,
             clock_health=around.timekeeper.health,
             offended=self._offended,
+            observer=around.observer,
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
@@ -351,11 +375,3 @@ class Hosting:
 
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
-
-
-def _empty(
-    device: LogDevice, name: str, configuration: Configuration, doubt: Doubt | None = None
-) -> RecoveredGroup:
-    """A group as it begins: nothing in its log, and the promises of an earlier one of its name."""
-    base = RaftLog().base
-    return RecoveredGroup(name, device.hard_state(name), base, configuration, doubt=doubt)

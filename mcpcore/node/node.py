@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,7 @@ from mcpcore.node import node_words
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
+from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
@@ -31,6 +32,8 @@ from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.liveness import Beat
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.membership import Membership
+from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, from_rows
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
@@ -43,7 +46,9 @@ from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.waiting import Applied
 from mcpcore.raft.codec import from_row
+from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
 
 logger = logging.getLogger("mcpcore.node")
@@ -93,7 +98,8 @@ class Node:
             failed=self._fail,
             offended=self._offended,
         )
-        self._incarnations: dict[str, str] = {}
+        self._membership: Membership | None = None
+        self._comparing: Comparing | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -140,6 +146,7 @@ class Node:
                     incarnation=self._device.identity.incarnation,
                     listen=config.listen,
                     limits=config.limits,
+                    versions=config.versions,
                 ),
                 config.security,
                 self,
@@ -174,7 +181,15 @@ class Node:
                 disk_bound_ns=config.disk_bound_ns,
                 elections_at_once=config.elections_at_once,
             )
-            await self._hosting.recover(
+            self._membership = Membership(
+                config,
+                self._device.identity.incarnation,
+                self._transport,
+                self._hosting,
+                self._timekeeper,
+            )
+            self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            fresh = await self._hosting.recover(
                 Surroundings(
                     self._disk,
                     self._device,
@@ -182,6 +197,7 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self,
                     self._own_disks[1] if self._own_disks else self._disk,
                 )
             )
@@ -200,6 +216,7 @@ class Node:
         except BaseException:
             await self.stop()
             raise
+        self._membership.start(fresh)
         self._pulse.start()
         for group in self._hosting:
             self._scheduler.wake(group)
@@ -218,8 +235,9 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            if self._scheduler is not None:
-                self._scheduler.close()
+            for part in (self._scheduler, self._membership, self._comparing):
+                if part is not None:
+                    part.close()
             stopping = self._let_go()
             self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
         return self._stop_task
@@ -296,6 +314,21 @@ class Node:
         self.group(name)
         return self._hosting.made_as(name)
 
+    def change(
+        self, group: str, changes: Sequence[Change], *, force: bool = False
+    ) -> asyncio.Future[Applied]:
+        """Change who takes part in a group, if this node leads it: see ``Group.change``.
+
+        A member that is added without the identity of its disk is taken with the one it has now,
+        if there is a connection to it.
+
+        Raises:
+            Rejected: not begun; the error says why.
+        """
+        assert self._membership is not None
+        here = self.group(group)
+        return here.change(self._membership.completed(here, changes), force=force)
+
     @property
     def clock(self) -> NodeClock:
         """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
@@ -330,6 +363,7 @@ class Node:
         assert self._device is not None
         assert self._timekeeper is not None
         assert self._pulse is not None
+        assert self._membership is not None
         device = self._device
         health = self._timekeeper.health()
         now_ns = self._clocks.monotonic_ns()
@@ -357,22 +391,29 @@ class Node:
             "disk_full": device.no_space,
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
-            "groups": {name: asdict(self.group(name).status()) for name in self.groups},
+            "zone": self.config.zone,
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
     # --- what the transport tells ----------------------------------------------------------------
 
     def on_connected(self, peer: str, session: int, incarnation: str) -> None:
-        """A peer's new session: whatever was under way is lost; a new incarnation has forgotten."""
-        known = self._incarnations.setdefault(peer, incarnation)
-        self._incarnations[peer] = incarnation
-        if known != incarnation:
-            logger.warning("node %s came back without its memory (wiped disk?)", peer)
+        """A peer's new session: whatever was under way is lost; another disk has forgotten."""
+        assert self._membership is not None
+        assert self._comparing is not None
         if self._timekeeper is not None:
             self._timekeeper.connected(peer)
+        known = self._membership.connected(peer, incarnation)
         for group in self._hosting:
-            group.peer_connected(peer, incarnation=incarnation)
+            group.peer_connected(peer, incarnation=known)
+        self._comparing.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
         """Nothing to do: silence is judged by the groups, from what arrives."""
@@ -388,9 +429,10 @@ class Node:
             frame = msgpack.unpackb(payload, use_list=False)
         except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a frame of messages: {error}") from error
-        if type(frame) is not tuple or len(frame) != 2 or type(frame[1]) is not tuple:
-            raise InvalidInput("a frame must be readings of time and an array of messages")
+        if type(frame) is not tuple or not 2 <= len(frame) <= 3 or type(frame[1]) is not tuple:
+            raise InvalidInput("a frame must be readings of time, an array of messages, and notes")
         assert self._timekeeper is not None
+        assert self._membership is not None
         self._timekeeper.heard(peer, frame[0])
         for row in frame[1]:
             if type(row) is not tuple or not row or type(row[0]) is not str:
@@ -399,6 +441,35 @@ class Node:
                 self._hear(peer, node_words.from_row(row))
             else:
                 self._deliver(peer, row[0], from_row(row[1:]))
+        if len(frame) == 3:
+            self._on_notes(peer, from_rows(frame[2]))
+
+    def _on_notes(self, peer: str, notes: list[Note]) -> None:
+        assert self._membership is not None
+        assert self._comparing is not None
+        for note in notes:
+            if isinstance(note, FoundingAsked | FoundingAnswered):
+                self._membership.heard(peer, note)
+            else:
+                self._comparing.heard(peer, note)
+
+    # --- what groups tell ------------------------------------------------------------------------
+
+    def moved(self, group: Group) -> None:
+        """A group has applied entries."""
+        if self._comparing is not None:
+            self._comparing.moved(group)
+
+    def marked(self, group: Group, index: int) -> None:
+        """A group has taken a digest of its state."""
+        if self._comparing is not None:
+            self._comparing.marked(group, index)
+
+    def reconfigured(self, group: Group) -> None:
+        """A group has other members, or knows other facts about them."""
+        if self._membership is not None and self._comparing is not None:
+            self._membership.review()
+            self._comparing.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""
@@ -422,6 +493,8 @@ class Node:
         if group is None:  # a group that this node does not, or not yet, or not any more have
             self._hosting.unknown_messages += 1
             return
+        if self._membership is not None and self._membership.withholds(name):
+            return  # it is founded, or opened, first
         try:
             group.receive(peer, message)
         except ProtocolViolation as violation:

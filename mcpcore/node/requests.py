@@ -49,6 +49,9 @@ class Op(IntEnum):
     BACKUP = 40
     """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
     none at its end. Administrators only; one at a time on a connection."""
+    CHANGE = 30
+    """(changes, force): administrators only; answered with (term, index) once the change of
+    membership is committed. What a change looks like is in ``changes``."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
@@ -62,6 +65,7 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.RETIRE_GROUP: (),
     Op.GROUPS: (),
     Op.BACKUP: (int,),
+    Op.CHANGE: (tuple, bool),
 }
 
 

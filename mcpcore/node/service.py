@@ -25,6 +25,7 @@ from mcpcore.errors import (
 )
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
+from mcpcore.node.changes import from_rows
 from mcpcore.node.config import GroupConfig
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
@@ -141,6 +142,11 @@ class _Served:
             if watching is not None:
                 watching.cancel()
             self._reply(number, None)
+        elif op is Op.CHANGE:
+            self._only_administrators("change members")
+            rows, force = arguments
+            self._count(group)
+            self._answer_later(number, self._node.change(group, from_rows(rows), force=force))
         elif op is Op.BACKUP:
             if self._connection.role is not Role.ADMIN:
                 raise NotPermitted("backup", self._connection.name)

@@ -85,6 +85,7 @@ class Timekeeper:
             floor=floor,
             ceiling=floor,
         )
+        self._peers = set(peers)
         self._lives: dict[str, int] = {}
         self._heard: dict[str, tuple[int, int]] = {}
         self._sampled_ns: dict[str, int] = {}
@@ -155,6 +156,13 @@ class Timekeeper:
     def connected(self, peer: str) -> None:
         """A new session: readings of the last one, perhaps of another life, are not echoed."""
         self._heard.pop(peer, None)
+
+    def set_peers(self, peers: Collection[str]) -> None:
+        """These are the nodes whose clocks count from now on."""
+        if set(peers) != self._peers:
+            self._peers = set(peers)
+            self.clock.set_peers(peers)
+            self._health = None
 
     # --- service -----------------------------------------------------------------------------
 

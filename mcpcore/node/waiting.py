@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from enum import StrEnum
 from typing import NamedTuple
 
 from mcpcore.errors import (
     CoordinationError,
+    InvalidInput,
     MachineFault,
     OutcomeUnknown,
     QueueFull,
@@ -23,6 +25,30 @@ from mcpcore.raft.types import Entry
 
 Answer = Callable[[], bytes]
 """Computes the answer to a read from the state as it is when called."""
+
+
+class Consistency(StrEnum):
+    """What a read may miss."""
+
+    LINEARIZABLE = "linearizable"
+    """Nothing that was committed before the read was asked; a quorum confirms it."""
+    LEASE = "lease"
+    """The same, if clocks keep their rate; answered by the leader alone, or refused."""
+    STALE = "stale"
+    """Anything that this node has not heard of yet; answered at once, by any node."""
+
+    @classmethod
+    def parse(cls, name: str) -> Consistency:
+        """The consistency of that name.
+
+        Raises:
+            InvalidInput: there is none.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            known = ", ".join(cls)
+            raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
 
 
 class Applied(NamedTuple):

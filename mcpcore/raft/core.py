@@ -388,6 +388,18 @@ class Raft:
         self._dispatch(sender, message)
         self._leave(before)
 
+    def found(self, configuration: Configuration, hard_state: HardState, now_ns: int) -> None:
+        """The group begins: all its first members know each other now.
+
+        Only a member that holds nothing yet can be told: no entry, and nobody as a member.
+
+        Args:
+            configuration: the first one, durable at the start of the log.
+            hard_state: a term and a vote of an earlier group of this name; a name's promises are
+                kept for ever.
+        """
+        self._enter(now_ns).found(configuration, hard_state)
+
     # --- sleep, and the disk -----------------------------------------------------------------
 
     @property
@@ -426,6 +438,8 @@ class Raft:
     def ready(self) -> Ready:
         """Take what must happen now. Empty lists and None if there is nothing."""
         state = self._state
+        if state.offered_term:
+            transfer.take_offer(state)
         if state.role is Role.LEADER:
             if state.chores:
                 reconfiguration.tend(state)
@@ -463,10 +477,12 @@ class Raft:
     @property
     def has_more(self) -> bool:
         """Whether another ``ready`` would hand out more: committed entries come in portions, and a
-        leader has work of its own once a configuration is applied.
+        leader, or who is offered its office, has work of its own once a configuration is applied.
         """
         state = self._state
-        return (state.handed < state.commit and not state.stateless) or state.chores
+        if state.chores or state.offered_term:
+            return True
+        return state.handed < state.commit and not state.stateless
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -183,6 +183,7 @@ class RaftState:
         "new_blocks",
         "noticed",
         "now_ns",
+        "offered_term",
         "office_since_ns",
         "outbox",
         "preference",
@@ -267,21 +268,13 @@ class RaftState:
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
-        if self.term == 0:
-            # A newborn group has promised nothing to anybody, so its first election need not wait.
-            self.promise_until_ns = now_ns
-            self.election_deadline_ns = now_ns + rng.randrange(settings.election_timeout_ns)
-        else:
-            # A promise made before a restart is forgotten: every start behaves as if one was made.
-            self.promise_until_ns = now_ns + settings.election_timeout_ns
-            self.reset_election_deadline()
-        if self.configuration.members == {node}:
-            self.election_deadline_ns = now_ns  # alone: there is nobody to wait for
+        self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
         self.met: dict[str, tuple[str, str]] = {}
 
-        # Candidate.
+        # Candidate, or about to be one: the leader of this term has offered its office.
+        self.offered_term = 0
         self.votes: dict[str, bool] = {}
 
         # Leader.
@@ -324,6 +317,29 @@ class RaftState:
         self.base_change: BaseChange | None = None
         self.snapshot_events: list[SnapshotEvent] = []
         self.snapshot_ask_due_ns = now_ns
+
+    def found(self, configuration: Configuration, hard_state: HardState) -> None:
+        """Put the first configuration in force, in a member that holds nothing."""
+        assert self.log.last_index == 0, "a group is founded before it holds anything"
+        assert not self.configuration.members, "a group is founded once"
+        assert self.term == 0
+        self.term, self.voted_for = self.durable_hard_state = hard_state
+        self.configurations = [(0, configuration)]
+        self.begin_waiting()
+
+    def begin_waiting(self) -> None:
+        """How long a member waits at its start before it stands for election."""
+        if self.term == 0:
+            # A newborn group has promised nothing to anybody, so its first election need not wait.
+            self.promise_until_ns = self.now_ns
+            patience_ns = self.rng.randrange(self.settings.election_timeout_ns)
+            self.election_deadline_ns = self.now_ns + patience_ns
+        else:
+            # A promise made before a restart is forgotten: every start behaves as if one was made.
+            self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns
+            self.reset_election_deadline()
+        if self.configuration.members == {self.id}:
+            self.election_deadline_ns = self.now_ns  # alone: there is nobody to wait for
 
     # --- facts ------------------------------------------------------------------------------
 

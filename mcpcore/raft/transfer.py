@@ -79,5 +79,19 @@ def leave_without_state(state: RaftState) -> None:
 
 def on_timeout_now(state: RaftState, sender: str, offer: TimeoutNow) -> None:
     """Take the offer, if it comes from the leader we follow now."""
-    if offer.term == state.term and sender == state.leader and may_campaign(state):
+    if offer.term == state.term and sender == state.leader:
+        state.offered_term = offer.term
+        take_offer(state)
+
+
+def take_offer(state: RaftState) -> None:
+    """Stand for election with the leader's consent.
+
+    A configuration that we know to be committed is handed out first, like before every campaign: a
+    leader that is removed offers its office in the very moment in which it announces the commit.
+    """
+    if state.handed < state.configurations[-1][0] <= state.commit:
+        return  # until the next ``ready``
+    offered_term, state.offered_term = state.offered_term, 0
+    if offered_term == state.term and state.leader not in ("", state.id) and may_campaign(state):
         campaign(state, transfer=True)

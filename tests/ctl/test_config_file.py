@@ -330,3 +330,25 @@ def test_whatever_stands_in_the_file_is_either_used_or_refused_in_one_line(tmp_p
 
     assert str(path) in told
     assert "\n" not in told
+
+
+# --- Founding, zones, versions ------------------------------------------------------------------
+
+
+def test_a_node_founds_nothing_unless_its_file_says_so(tmp_path):
+    assert load_node_config(written(tmp_path, GOOD)).config.bootstrap is False
+    told = load_node_config(written(tmp_path, "bootstrap = true\n" + GOOD)).config
+    assert told.bootstrap is True
+
+
+def test_the_zone_of_a_node_is_a_name(tmp_path):
+    assert load_node_config(written(tmp_path, 'zone = "aws"\n' + GOOD)).config.zone == "aws"
+    with pytest.raises(InvalidInput, match="zone"):
+        load_node_config(written(tmp_path, 'zone = "no zone at all!"\n' + GOOD))
+
+
+def test_a_node_can_be_kept_to_an_older_protocol_while_others_are_upgraded(tmp_path):
+    config = load_node_config(written(tmp_path, "protocol_max = 1\n" + GOOD)).config
+    assert config.versions == (1, 1)
+    with pytest.raises(InvalidInput, match="protocol_max: this release speaks versions 1 to 2"):
+        load_node_config(written(tmp_path, "protocol_max = 9\n" + GOOD))

@@ -43,19 +43,22 @@ def mcpctl(*words: str, **options: object) -> subprocess.Popen[str]:
 
 
 class Town:
-    """Three nodes. ``client`` and ``admin`` are the files of two users' profiles."""
+    """Three nodes. ``client`` and ``admin`` are the files of two users' profiles.
 
-    def __init__(self, directory: Path) -> None:
+    ``newcomers`` have files and certificates too; they are no founders, and nobody knows of them.
+    """
+
+    def __init__(self, directory: Path, *, newcomers: tuple[str, ...] = ()) -> None:
         self.directory = directory
-        self.ports = {name: free_port() for name in NAMES}
+        self.ports = {name: free_port() for name in (*NAMES, *newcomers)}
         self.certs = directory / "certs"
         self.client, self.admin = directory / "client.toml", directory / "admin.toml"
         self._running: dict[str, subprocess.Popen[str]] = {}
-        nodes = [word for name in NAMES for word in ("--node", f"{name}=127.0.0.1")]
+        nodes = [word for name in self.ports for word in ("--node", f"{name}=127.0.0.1")]
         made = run("certs", "init", str(self.certs), "--cluster", "demo", *nodes,
                    "--client", "app", "--admin", "ops")  # fmt: skip
         assert made.exit_code == 0, made.output
-        for name in NAMES:
+        for name in self.ports:
             (directory / f"{name}.toml").write_text(self._node_file(name))
         for file, user in ((self.client, "client-app"), (self.admin, "admin-ops")):
             endpoints = self._addresses()
@@ -64,7 +67,7 @@ class Town:
     @property
     def endpoints(self) -> str:
         """For ``--endpoints``."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
+        return ",".join(f"127.0.0.1:{self.ports[name]}" for name in NAMES)
 
     def start(self, *names: str) -> None:
         """Start nodes and wait until they listen."""
@@ -115,7 +118,7 @@ class Town:
             time.sleep(0.1)
 
     def _addresses(self) -> str:
-        return "\n".join(f'{name} = "127.0.0.1:{port}"' for name, port in self.ports.items())
+        return "\n".join(f'{name} = "127.0.0.1:{self.ports[name]}"' for name in NAMES)
 
     def _node_file(self, name: str) -> str:
         return f"""
@@ -123,6 +126,7 @@ cluster = "demo"
 node = "{name}"
 listen = "127.0.0.1:{self.ports[name]}"
 data = "data/{name}"
+bootstrap = {str(name in NAMES).lower()}
 {_tls(f"node-{name}")}
 [peers]
 {self._addresses()}

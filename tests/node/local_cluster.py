@@ -16,6 +16,7 @@ from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.transport.addresses import Address
+from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Plaintext
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
@@ -59,6 +60,7 @@ class LocalCluster:
             for name, port in zip(names, free_ports(len(names)), strict=True)
         }
         self.nodes: dict[str, Node] = {}
+        self.versions: dict[str, Versions] = {}
 
     def config(self, name: str) -> NodeConfig:
         voters = tuple(self.addresses)
@@ -71,6 +73,8 @@ class LocalCluster:
             security=SECURITY,
             groups={group: GroupConfig(voters, self.settings) for group in self.groups},
             limits=self.limits,
+            bootstrap=True,
+            versions=self.versions.get(name, SPOKEN),
         )
 
     async def start(self, name: str, **seams: Any) -> Node:

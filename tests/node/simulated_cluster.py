@@ -83,6 +83,7 @@ class SimulatedCluster:
                 security=self.security.get(name, PLAIN),
                 groups={"main": GroupConfig(self.names, self.settings)},
                 snapshots=self.snapshots,
+                bootstrap=True,
             )
             while True:  # as a process supervisor would: a node that stopped is started again
                 node = Node(config, lambda group: KeyValueNode(), disk=host.disk, rng=host.random)

@@ -121,6 +121,16 @@ class Alone:
         pass
 
 
+class Unobserved:
+    """A group with no node around it."""
+
+    def moved(self, group: Group) -> None: ...
+
+    def marked(self, group: Group, index: int) -> None: ...
+
+    def reconfigured(self, group: Group) -> None: ...
+
+
 class Bench:
     """One member of a group, driven by hand; the others are the test's to play."""
 
@@ -149,6 +159,7 @@ class Bench:
             offended=lambda peer, violation: self.broken.append(violation),
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
+            observer=Unobserved(),
         )
 
     async def turns(self, count: int = 4) -> None:

@@ -103,6 +103,7 @@ class Crowd:
                 data="data/log",
                 security=PLAIN,
                 groups={group: GroupConfig(NAMES, self.settings) for group in self.configured},
+                bootstrap=True,
             )
             while True:
                 for judge in self.judges.values():

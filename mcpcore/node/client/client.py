@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 from mcpcore.errors import (
     AnswerTooLarge,
+    ChangePending,
+    ChangeRefused,
     ConnectionLost,
     CoordinationError,
     HandshakeRefused,
@@ -31,6 +33,7 @@ from mcpcore.errors import (
     TransferRefused,
     UnknownGroup,
 )
+from mcpcore.node.changes import to_rows
 from mcpcore.node.client.attempts import Attempts
 from mcpcore.node.client.endpoint import Endpoint
 from mcpcore.node.client.event_buffer import EventBuffer
@@ -40,6 +43,7 @@ from mcpcore.node.requests import Op
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.identity import Role
 from mcpcore.node.transport.security import Security
+from mcpcore.raft.membership import Change
 from mcpcore.raft.sessions import (
     SessionAnswer,
     SessionStatus,
@@ -53,6 +57,7 @@ T = TypeVar("T")
 
 _FINAL = (
     AnswerTooLarge,
+    ChangeRefused,
     InvalidInput,
     LeaseUnavailable,
     MachineFault,
@@ -253,6 +258,39 @@ class Client:
                 return
             yield piece
 
+    async def change_members(
+        self,
+        changes: Sequence[Change],
+        *,
+        group: str = "main",
+        force: bool = False,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Have the leader change who takes part in a group; returns once that is committed.
+
+        A change of more than one voter is left by the leader some moments later. The same change
+        twice is the same as once, so an outcome that is not known is found out by asking again.
+
+        Args:
+            force: promote a learner that has not caught up.
+
+        Returns:
+            The index of the change in the log.
+
+        Raises:
+            NotPermitted: we are no administrator.
+            ChangeRefused: a rule stands against it; the error says which.
+            OutcomeUnknown: time ran out after it was sent.
+        """
+
+        async def ask(endpoint: Endpoint) -> int:
+            match await endpoint.call(Op.CHANGE, group, to_rows(changes), force):
+                case (int(_), int(index), bytes(_)):
+                    return index
+            raise ConnectionLost(str(endpoint.address), "its answer to a change is none")
+
+        return await self._retry(group, ask, self._deadline(timeout_s), Attempts())
+
     async def status(self, *, timeout_s: float = 3.0) -> dict[str, dict[str, Any] | Exception]:
         """Every node's own account of itself, or why it could not be had, by address."""
         return await self.ask_each(Op.STATUS, timeout_s=timeout_s)
@@ -399,6 +437,8 @@ class Client:
             except (HandshakeRefused, UnknownGroup) as refusal:
                 if attempts.refused(endpoint, refusal) == len(self._endpoints):
                     raise attempts.final(group, refusal) from None
+            except ChangePending as refusal:  # which is a ChangeRefused, and passes by itself
+                attempts.note(refusal, sent=False)
             except _FINAL as refusal:
                 raise attempts.final(group, refusal) from None
             except NotLeader as refusal:

@@ -75,8 +75,12 @@ class Versions(NamedTuple):
         return f"{self.oldest} to {self.newest}"
 
 
-SPOKEN: Final = Versions(1, 1)
-"""What this release speaks."""
+SPOKEN: Final = Versions(1, 2)
+"""What this release speaks. Version 2 added notes to the frames between nodes (see ``notes``) and
+configurations that say where members are. A connection speaks the highest version that both sides
+know, so nodes are upgraded one by one, in any order; what needs all members of a group is refused
+until the last of them is upgraded.
+"""
 
 
 @dataclass(frozen=True, slots=True)

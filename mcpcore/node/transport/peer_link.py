@@ -93,7 +93,11 @@ class PeerStats:
 
 
 class PeerLink:
-    """One peer. Made by the transport; ``ours`` is what we say in every handshake."""
+    """One peer. Made by the transport; ``ours`` is what we say in every handshake.
+
+    ``dials`` is how often we have called it in this life, under an earlier link: the peer refuses
+    a number that it has seen overtaken.
+    """
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class PeerLink:
         registry: set[Connection],
         handler: PeerHandler,
         rng: random.Random,
+        dials: int = 0,
     ) -> None:
         self.name = name
         self.address = address
@@ -121,7 +126,7 @@ class PeerLink:
         self._incarnation = ""
         self._their_life = 0
         self._their_dial = 0
-        self._our_dial = 0
+        self.dials = dials
         self._opened_at = 0.0
         self._received_at: float | None = None
         self._problem = "not connected yet"
@@ -256,14 +261,14 @@ class PeerLink:
 
     async def _call_once(self, context: ssl.SSLContext | None) -> bool:
         """Call, and stay until the connection is over. Returns whether it was ever open."""
-        self._our_dial += 1
+        self.dials += 1
         hello = Hello(
             versions=self._ours.versions,
             cluster=self._ours.cluster,
             name=self._ours.name,
             incarnation=self._ours.incarnation,
             role=Role.PEER,
-            dial=self._our_dial,
+            dial=self.dials,
             life=self._ours.life,
         )
 

@@ -119,6 +119,7 @@ class Transport:
             life=rng.getrandbits(62),
         )
         self._links: dict[str, PeerLink] = {}
+        self._dials: dict[str, int] = {}
         self._clients: set[Connection] = set()
         self._connections: set[Connection] = set()
         self._complaints: dict[str, float] = {}
@@ -232,6 +233,7 @@ class Transport:
                 self._connections,
                 self._handler,
                 self._rng,
+                self._dials.pop(name, 0),
             )
             if self._server is not None:
                 link.start(self._client_context)
@@ -240,7 +242,18 @@ class Transport:
         """Have nothing more to do with a node. Removing an unknown one is harmless."""
         link = self._links.pop(name, None)
         if link is not None:
+            self._dials[name] = link.dials
             await link.stop(Parting.REMOVED, f"{name} is no peer of {self.config.node} any more")
+
+    def version(self, name: str) -> int:
+        """The protocol version spoken with a peer; 0 while there is no connection to it."""
+        link = self._links.get(name)
+        return 0 if link is None or link.connection is None else link.connection.version
+
+    def address_of(self, name: str) -> Address | None:
+        """Where a peer is called; None if it is none."""
+        link = self._links.get(name)
+        return None if link is None else link.address
 
     @property
     def peers(self) -> tuple[str, ...]:

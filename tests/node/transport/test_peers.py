@@ -132,6 +132,17 @@ async def test_a_node_that_is_no_peer_is_refused(town: Town):
     await until(lambda: a.heard.kinds == ["connected"])
 
 
+async def test_a_peer_that_is_removed_and_added_again_is_reached_at_the_first_call(town: Town):
+    """Calls are numbered through all of a life, whatever links come and go meanwhile."""
+    a, b = await town.pair()
+    a.transport._links["b"].dials += 1000  # as after a bad day
+    b.transport._links["a"]._their_dial += 1000
+    await a.transport.remove_peer("b")
+    await until(lambda: b.heard.kinds[-1] == "disconnected")
+    a.transport.add_peer("b", b.address)
+    await until(lambda: b.heard.kinds[-1] == "connected", within_s=0.3)
+
+
 async def test_a_removed_peer_is_told_and_not_called_again(town: Town):
     a, b = await town.pair()
     await a.transport.remove_peer("b")
