@@ -5,10 +5,8 @@ be listed, read, exported, proposed again or thrown away, on purpose and with a 
 and values only; the file itself is somebody else's (:class:`QuarantineDevice`). It must never
 decide what is truncated, nor propose anything itself.
 
-The file is appended to and never changed: a header, then records, each with a magic number, the
-length and the CRC-32 of what follows. A record adds an entry, or says what became of one. At the
-end a record may be torn, since a crash came in between: it is cut off. A record that is damaged
-with sound ones behind it is rot: it is reported with its place, never taken for the end.
+The file is appended to and never changed: a header, then records (``quarantine_file``). A record
+adds an entry, or says what became of one.
 
 Nothing applies twice: a command is proposed again as the very bytes it was, its client's session
 and sequence included, so the session table answers with the first result if the client's own retry
@@ -21,25 +19,18 @@ unless the operator says that applying it twice does no harm.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
-from zlib import crc32
-
-import msgpack
 
 from mcpcore.errors import InvalidInput, QuarantineFull
+from mcpcore.raft.quarantine_file import Damage, is_beginning, pack_record, scan
 from mcpcore.raft.sessions import command_of
 from mcpcore.raft.types import MAX_UINT, Entry, EntryKind
 
 FORMAT_VERSION = 1
-_MAGIC = b"\xb1MCQ"
-_HEAD = struct.Struct("<4sII")
-"""Magic, CRC-32 of the body, length of the body; then the body, msgpack."""
 _HEADER, _ENTRY, _FATE, _LOST = 0, 1, 2, 3
-_RECORD_MAX = 1 << 30
 _WORTH_KEEPING = (EntryKind.COMMAND, EntryKind.SESSION)
 
 
@@ -103,15 +94,6 @@ class Quarantined(NamedTuple):
             "note": self.note,
             "data": self.data.hex(),
         }
-
-
-class Damage(NamedTuple):
-    """Bytes of the file that are no sound record."""
-
-    offset: int
-    size: int
-    torn: bool
-    """At the end of the file, as a crash leaves it; else rot."""
 
 
 class Overflow(NamedTuple):
@@ -226,7 +208,7 @@ class Quarantine:
                 wall_ns,
             )
             body = [_ENTRY, item.number, *entry, origin, replaced_by, wall_ns]
-            packed = _pack(body)
+            packed = pack_record(body)
             if self._size + len(packed) > self._limits.max_bytes:
                 rest = worth[position:]
                 self._overflow(rest, wall_ns)
@@ -336,22 +318,22 @@ class Quarantine:
 
     def rewritten(self, group: str, node: str) -> bytes:
         """The file with only what is still undecided, to replace it atomically. Numbers stay."""
-        records = [_pack([_HEADER, FORMAT_VERSION, group, node, self._next])]
+        records = [pack_record([_HEADER, FORMAT_VERSION, group, node, self._next])]
         for item in self.entries():
             number, term, index, kind, data, origin, replaced_by, wall_ns, *_ = item
             fields = [number, term, index, kind, data, origin, replaced_by, wall_ns]
-            records.append(_pack([_ENTRY, *fields]))
+            records.append(pack_record([_ENTRY, *fields]))
         return b"".join(records)
 
     def _append(self, body: list[Any]) -> None:
-        self._write(_pack(body))
+        self._write(pack_record(body))
 
     def _write(self, packed: bytes) -> None:
         self._device.append(packed)
         self._size += len(packed)
 
     def _load(self, data: bytes, group: str, node: str) -> None:
-        if not data.startswith(_MAGIC[: len(data)]) and not scan(data)[0]:
+        if not is_beginning(data) and not scan(data)[0]:
             raise InvalidInput("the file does not begin like a quarantine", where="quarantine")
         bodies, self.damage = scan(data)
         self._size = len(data)
@@ -415,44 +397,3 @@ class Quarantine:
         assert self._size == len(self._device.read())
         assert all(number == item.number < self._next for number, item in self._entries.items())
         assert list(self._entries) == sorted(self._entries)
-
-
-def scan(data: bytes) -> tuple[list[tuple[Any, ...]], tuple[Damage, ...]]:
-    """All sound records of a file, and what lies between them."""
-    bodies: list[tuple[Any, ...]] = []
-    damage: list[Damage] = []
-    at = bad_from = 0
-    while at < len(data):
-        body, end = _unpack(data, at)
-        if body is None:
-            following = data.find(_MAGIC, at + 1)
-            at = len(data) if following < 0 else following
-            continue
-        if bad_from < at:
-            damage.append(Damage(bad_from, at - bad_from, False))
-        bodies.append(body)
-        at = bad_from = end
-    if bad_from < len(data):
-        damage.append(Damage(bad_from, len(data) - bad_from, True))
-    return bodies, tuple(damage)
-
-
-def _pack(body: list[Any]) -> bytes:
-    packed: bytes = msgpack.packb(body)
-    return _HEAD.pack(_MAGIC, crc32(packed), len(packed)) + packed
-
-
-def _unpack(data: bytes, at: int) -> tuple[tuple[Any, ...] | None, int]:
-    """The record at ``at`` and where the next begins; None if it is not sound."""
-    if at + _HEAD.size > len(data):
-        return None, at
-    magic, checksum, length = _HEAD.unpack_from(data, at)
-    end = at + _HEAD.size + length
-    packed = data[at + _HEAD.size : end]
-    if magic != _MAGIC or length > _RECORD_MAX or end > len(data) or crc32(packed) != checksum:
-        return None, at
-    try:
-        body = msgpack.unpackb(packed, use_list=False)
-    except Exception:  # noqa: BLE001 - msgpack raises several unrelated classes
-        return None, at
-    return (body, end) if type(body) is tuple else (None, at)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput, QuarantineFull
-from mcpcore.raft.quarantine import Fate, Quarantine, QuarantineLimits, scan
+from mcpcore.raft.quarantine import Fate, Quarantine, QuarantineLimits
+from mcpcore.raft.quarantine_file import scan
 from mcpcore.raft.sessions import (
     SessionAnswer,
     SessionStatus,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TypeAlias
 
 from mcpcore.errors import (
     CoordinationError,
@@ -23,6 +22,7 @@ from mcpcore.saga.coordinator import Want, deadline_counts, decide
 from mcpcore.saga.definition import Saga
 from mcpcore.saga.engine.attempt import Verdict
 from mcpcore.saga.engine.calls import make_call, start_attempt
+from mcpcore.saga.engine.gates import Gates, Key
 from mcpcore.saga.engine.targets import Ticket
 from mcpcore.saga.engine.waiting import Stopwatch, take_locks
 from mcpcore.saga.engine.workshop import Workshop
@@ -54,8 +54,6 @@ from mcpcore.saga.tokens import Fence
 
 logger = logging.getLogger("mcpcore.saga")
 
-Key: TypeAlias = tuple[str, bool]
-"""A step, and whether it is its compensation."""
 _OUTCOMES = (StepDone, StepErred, UndoDone, UndoErred)
 _FACTS = (*_OUTCOMES, DeadlinePassed, CancelAsked)
 _HOLD_PAUSE_S = 0.25
@@ -87,11 +85,10 @@ class Driver:
         self._launch: list[tuple[Want, Ticket]] = []
         self._calls: dict[Key, asyncio.Task[Verdict]] = {}
         self._stopped: set[Key] = set()
-        self._gates: dict[Key, asyncio.Task[None]] = {}
-        self._tickets: dict[Key, Ticket | TargetUnavailable] = {}
         self._not_before_ns: dict[Key, int] = {}
         self._facts: list[Record] = []
         self._news = asyncio.Event()
+        self._gates = Gates(self._news.set)
         self._reread = False
         self._waker: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -164,8 +161,7 @@ class Driver:
                 call = self._calls.get((step, False))
                 if call is not None:
                     self._stop((step, False), call)
-            wanted = {(want.step, want.undo) for want in plan.wants}
-            self._drop_gates(wanted)
+            self._gates.drop(but={(want.step, want.undo) for want in plan.wants})
             refusals = [self._admit(want) for want in plan.wants]
             if not any(refusals):
                 return
@@ -176,10 +172,8 @@ class Driver:
         step = self.saga.steps[want.step].step
         if not self._may_begin(want) or key in self._gates:
             return False
-        held = self._tickets.pop(key, None)
         try:
-            if isinstance(held, TargetUnavailable):
-                raise held
+            held = self._gates.answer(key)
             if held is None and not step.target:
                 held = Ticket(None)
             if held is None:
@@ -189,7 +183,7 @@ class Driver:
                         raise _spent(step.target)
                 elif not want.undo:
                     target.retries.called()
-                held = self._enter(want)
+                held = self._gates.enter(key, target, patiently=want.undo)
             if held is None:
                 return False
         except TargetUnavailable as error:
@@ -201,29 +195,6 @@ class Driver:
         )  # fmt: skip
         self._launch.append((want, held))
         return False
-
-    def _enter(self, want: Want) -> Ticket | None:
-        target = self.shop.target(self.saga.steps[want.step].step.target)
-        try:
-            ticket = target.try_enter()
-        except TargetUnavailable:
-            if not want.undo:
-                raise
-            ticket = None
-        if ticket is None:
-            key = (want.step, want.undo)
-            enter = target.enter_patiently if want.undo else target.enter
-
-            async def gate() -> None:
-                try:
-                    self._tickets[key] = await enter()
-                except TargetUnavailable as error:
-                    self._tickets[key] = error
-                self._gates.pop(key, None)
-                self._news.set()
-
-            self._gates[key] = asyncio.get_running_loop().create_task(gate())
-        return ticket
 
     def _refused(self, want: Want, error: TargetUnavailable) -> None:
         retry = self.saga.steps[want.step].step.retry
@@ -248,14 +219,6 @@ class Driver:
         pause_s = retry.pause_s(want.attempt, self.shop.rng.random())
         at_ns = self.shop.time.monotonic_ns() + round(pause_s * 1e9)
         self._not_before_ns[want.step, want.undo] = at_ns
-
-    def _drop_gates(self, wanted: set[Key]) -> None:
-        for key in [key for key in self._gates if key not in wanted]:
-            self._gates.pop(key).cancel()
-        for key in [key for key in self._tickets if key not in wanted]:
-            ticket = self._tickets.pop(key)
-            if isinstance(ticket, Ticket):
-                ticket.give_back(None)
 
     # --- writing, then acting -------------------------------------------------------------------
 
@@ -439,7 +402,7 @@ class Driver:
         for timer in (self._waker, self._deadline):
             if timer is not None:
                 timer.cancel()
-        self._drop_gates(set())
+        self._gates.drop()
         for _, ticket in self._launch:
             ticket.give_back(None)
         tasks = [*self._calls.values(), *([self._locking] if self._locking else [])]

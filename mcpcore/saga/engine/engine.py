@@ -28,7 +28,8 @@ from mcpcore.saga.budget import unwatched_ns
 from mcpcore.saga.cells.claims import Claims
 from mcpcore.saga.cells.contract import Cells
 from mcpcore.saga.cells.locks import Locks
-from mcpcore.saga.definition import Migration, Saga
+from mcpcore.saga.definition import Saga
+from mcpcore.saga.engine.definitions import Definitions, check_migration
 from mcpcore.saga.engine.driver import Driver, Lost
 from mcpcore.saga.engine.outcome import Outcome, outcome_of
 from mcpcore.saga.engine.targets import TargetSettings
@@ -100,13 +101,7 @@ class SagaEngine:
     ) -> None:
         self.name = name
         self._journal = journal
-        self._definitions: dict[tuple[str, str], Saga] = {}
-        for saga in definitions:
-            if (saga.name, saga.version) in self._definitions:
-                raise InvalidInput(f"{saga} is given twice", where="definitions")
-            if saga.locks and cells is None:
-                raise InvalidInput(f"{saga} has locks, and there are no cells", where="cells")
-            self._definitions[saga.name, saga.version] = saga
+        self._definitions = Definitions(definitions, has_cells=cells is not None)
         if claim and cells is None:
             raise InvalidInput("claims need cells to be kept in", where="cells")
         self._rng = rng or random.SystemRandom()
@@ -213,7 +208,7 @@ class SagaEngine:
         saga may begin later, and starting the same again, under the same id, gives that one.
         """
         assert self._open, "the engine is not open"
-        if self._definitions.get((saga.name, saga.version)) is not saga:
+        if saga not in self._definitions:
             raise InvalidInput(f"{saga} is none of this engine's definitions", where="start")
         if len(self._drivers) >= self._sagas_max:
             raise EngineFull(self._sagas_max)
@@ -419,7 +414,7 @@ class SagaEngine:
 
     async def _take(self, head: Head) -> None:
         try:
-            saga, migration = self._definition_for(head)
+            saga, migration = self._definitions.find(head)
         except DefinitionChanged as error:
             if head.saga not in self._refused:
                 self._refuse(head.saga, error)
@@ -433,7 +428,7 @@ class SagaEngine:
             opening: list[Record] = [Taken(self.owner, passed_ns)]
             if migration is not None:
                 opening.insert(0, Migrated(saga.version, dict(migration.rename)))
-                _check_migration(saga, state, migration)
+                check_migration(saga, state, migration)
             driver = self._drive(saga, state, opening)
             await asyncio.shield(driver.written)
         except JournalMoved:
@@ -446,21 +441,3 @@ class SagaEngine:
             return
         self._refused.pop(head.saga, None)
         self._shop.tell(SagaTaken(head.saga, saga.name, head.owner))
-
-    def _definition_for(self, head: Head) -> tuple[Saga, Migration | None]:
-        same = self._definitions.get((head.definition, head.version))
-        if same is not None:
-            return same, None
-        known = []
-        for (name, version), saga in self._definitions.items():
-            if name == head.definition:
-                known.append(version)
-                if head.version in saga.migrations:
-                    return saga, saga.migrations[head.version]
-        raise DefinitionChanged(head.saga, head.definition, head.version, tuple(known))
-
-
-def _check_migration(saga: Saga, state: State, migration: Migration) -> None:
-    renamed = [migration.rename.get(name, name) for name in state.steps]
-    if len(set(renamed)) < len(renamed) or not saga.steps.keys() >= set(renamed):
-        raise DefinitionChanged(state.saga, saga.name, state.version, (saga.version,))
