@@ -412,6 +412,8 @@ class Raft:
         of all members. Returns whether this member sleeps now.
         """
         state = self._enter(now_ns)
+        if state.is_leader and state.chores:
+            reconfiguration.tend(state)
         if not state.quiet and not quiescence.unrest(state):
             quiescence.fall_asleep(state)
         return state.quiet

@@ -68,7 +68,7 @@ def unrest(state: RaftState) -> str:
         return f"leadership is being handed to {state.transfer_target}"
     if state.stateless or state.base_change is not None or state.snapshot_events:
         return "a snapshot is on its way to the disk, to us or from us"
-    if state.configuration.joint or state.chores or state.leaving or state.retiring:
+    if state.configuration.joint or state.leaving or state.retiring:
         return "a change of members is under way"
     if state.preference.heir:
         return f"{state.preference.heir} may be better placed to lead"

@@ -66,7 +66,7 @@ class Town:
             cluster="sim",
             name=name,
             listen=self.address(name),
-            peers={peer: self.address(peer) for peer in self.founders if peer != name},
+            peers={peer: self.address(peer) for peer in self._known_to(name)},
             data="data/log",
             security=PLAIN,
             groups={"main": GroupConfig(tuple(self.founders), SETTINGS)},
@@ -149,6 +149,11 @@ class Town:
 
         found: str = self.world.call(name, ask())
         return found
+
+    def _known_to(self, name: str) -> list[str]:
+        """Whom its file names: a newcomer's is written when it comes, with all who are there."""
+        known = self.founders if name in self.founders else self.hosts
+        return [peer for peer in known if peer != name]
 
     def peers(self, name: str) -> dict[str, str]:
         """Whom a node calls its peers, and where."""

@@ -372,13 +372,11 @@ def decode_record(kind: int, group: int, data: bytes) -> Record:
     Raises:
         InvalidInput: the bytes mean nothing.
     """
-    if kind == ENTRIES:
+    if kind in (ENTRIES, RUN):
         block = Block.decode(data)
         if not block.entries:
             raise InvalidInput("a record of no entries")
-        return EntriesAppended(group, block)
-    if kind == RUN:
-        return RunKept(group, Block.decode(data))
+        return EntriesAppended(group, block) if kind == ENTRIES else RunKept(group, block)
     if kind == RETIRED:
         return GroupRetired(group)
     if kind == DOUBT_ENDED:

@@ -36,6 +36,7 @@ from mcpcore.node.storage.wal_format import (
     segment_seed,
 )
 from mcpcore.node.storage.wal_recovery import verify
+from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 from tests.node.storage.ram_disk import RamDisk
 from tests.node.storage.world import TRIO, WE, block
@@ -45,7 +46,12 @@ numbers = st.integers(0, 2**62)
 groups = st.integers(0, 2**32 - 1)
 positions = st.builds(LogPosition, numbers, numbers)
 configurations = st.builds(
-    Configuration, st.frozensets(names), st.frozensets(names), st.frozensets(names)
+    lambda voters, outgoing, learners: Configuration(
+        voters, outgoing if voters else frozenset(), learners - voters - outgoing
+    ),
+    st.frozensets(names),
+    st.frozensets(names),
+    st.frozensets(names),
 )
 hard_states = st.builds(HardState, numbers, names)
 blocks = st.builds(
@@ -56,7 +62,10 @@ blocks = st.builds(
     numbers,
     st.lists(st.binary(max_size=40), min_size=1, max_size=6),
 )
-states = st.builds(GroupState, names, st.booleans(), hard_states, positions, configurations)
+doubts = st.none() | st.builds(Doubt, numbers, numbers, st.booleans(), st.just(()))
+states = st.builds(
+    GroupState, names, st.booleans(), hard_states, positions, configurations, doubts
+)
 any_record = st.one_of(
     st.builds(GroupRecorded, groups, states),
     st.builds(HardStateSaved, groups, hard_states),
