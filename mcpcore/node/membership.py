@@ -192,8 +192,8 @@ class Membership:
             return Standing.FOUNDING, ""
         if group is None or name in self._withheld or not group.raft.state.configuration.members:
             return Standing.ABSENT, ""
-        # The earliest that the log still knows: a leader may have let the disk that asks in anew, as
-        # a learner, before it has heard that it must not found the group.
+        # The earliest that the log still knows: a leader may have let this disk in anew, as a
+        # learner, before it has heard that it must not found the group.
         configuration = group.raft.state.configurations[0][1]
         return Standing.STANDS, configuration.member(peer).incarnation
 

@@ -63,9 +63,7 @@ blocks = st.builds(
     st.lists(st.binary(max_size=40), min_size=1, max_size=6),
 )
 doubts = st.none() | st.builds(Doubt, numbers, numbers, st.booleans(), st.just(()))
-states = st.builds(
-    GroupState, names, st.booleans(), hard_states, positions, configurations, doubts
-)
+states = st.builds(GroupState, names, st.booleans(), hard_states, positions, configurations, doubts)
 any_record = st.one_of(
     st.builds(GroupRecorded, groups, states),
     st.builds(HardStateSaved, groups, hard_states),
