@@ -290,14 +290,18 @@ class Group:
         Raises:
             ProtocolViolation: no correct member sends this.
         """
-        if self._closed or (
-            # Of the group as it was before it was recovered by force.
-            self.members_only and sender not in self.raft.state.configuration.members
-        ):
+        if self._closed or not self._hears(sender):
             return
         if self._inbox.admits(sender, message):
             self._step(sender, message)
         self._wake(self)
+
+    def _hears(self, peer: str) -> bool:
+        """Whether we deal with ``peer``. After a recovery by force there are others who hold the
+        group as it was before, and may have committed what we have not: neither a word of theirs
+        nor the farewell of a leader to those it removed may pass between them and us.
+        """
+        return not self.members_only or peer in self.raft.state.configuration.members
 
     def _step(self, sender: str, message: Message) -> None:
         try:
@@ -378,7 +382,8 @@ class Group:
                 self._offended(sender, violation)
         ready = self.raft.ready()
         for to, message in ready.messages:
-            self._send(to, self.name, message)
+            if self._hears(to):
+                self._send(to, self.name, message)
         if ready.write is not None:
             self._unstored.append(ready.write)
             self._store()

@@ -72,7 +72,7 @@ def test_a_fourth_node_is_added_one_is_removed_and_a_wiped_one_comes_back(moving
     shutil.rmtree(town.directory / "data" / "hangzhou")
     town.start("hangzhou")
     code, told = member(town, "promote", "hangzhou", "--yes")
-    for _ in range(50):  # the leader makes it a learner once it has met the new disk
+    for _ in range(200):  # the leader makes it a learner once it has met the new disk
         if "nothing to do" not in told and code == 0:
             break
         code, told = member(town, "promote", "hangzhou", "--yes")
