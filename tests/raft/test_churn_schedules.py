@@ -151,6 +151,11 @@ def test_figure_3_and_liveness_hold_while_members_come_and_go(first: int) -> Non
     assert commits > 200, "walks this stormy prove nothing"
 
 
+@pytest.mark.parametrize("first", range(100, 300, 20))
+def test_figure_3_and_liveness_hold_on_two_hundred_short_walks_of_churn(first: int) -> None:
+    assert sum(walk(seed, steps=150, kind=Churn).changes for seed in range(first, first + 20)) > 10
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("first", range(1000, 11_000, 100))
 def test_figure_3_and_liveness_hold_on_ten_thousand_walks_of_churn(first: int) -> None:
