@@ -53,9 +53,9 @@ MUTANTS = [
     ),
     Mutant(
         "a leader of an older term is left to sleep",
-        "core",
-        "                state.reply(sender, Awake(state.term))  # it leads",
-        "                pass  # it leads",
+        "dispatch",
+        "            state.reply(sender, Awake(state.term))  # it leads",
+        "            pass  # it leads",
         "quiescence",
     ),
     Mutant(
@@ -89,17 +89,17 @@ MUTANTS = [
     Mutant(
         "the up-to-date check is removed",
         "election",
-        "        and (ask.transfer or not promised(state))\n"
+        "        and (ask.transfer or not promised(state))\n        and _may_help(state, sender)\n"
         "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
-        "        and (ask.transfer or not promised(state))\n",
+        "        and (ask.transfer or not promised(state))\n        and _may_help(state, sender)\n",
         "elections calm_elections",
     ),
     Mutant(
         "the up-to-date check compares lengths first",
         "election",
-        "        and (ask.transfer or not promised(state))\n"
+        "        and (ask.transfer or not promised(state))\n        and _may_help(state, sender)\n"
         "        and LogPosition(ask.last_term, ask.last_index) >= state.log.last\n",
-        "        and (ask.transfer or not promised(state))\n"
+        "        and (ask.transfer or not promised(state))\n        and _may_help(state, sender)\n"
         "        and (ask.last_index, ask.last_term) >= (state.log.last[1], state.log.last[0])\n",
         "elections calm_elections",
     ),
@@ -127,8 +127,8 @@ MUTANTS = [
     Mutant(
         "a start forgets the promise made before it",
         "state",
-        "self.promise_until_ns = now_ns + settings.election_timeout_ns",
-        "self.promise_until_ns = now_ns",
+        "self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns",
+        "self.promise_until_ns = self.now_ns",
         "elections calm_elections",
     ),
     Mutant(
@@ -141,14 +141,14 @@ MUTANTS = [
     Mutant(
         "pre-candidates hold on to a dead leader",
         "election",
-        "    if state.is_leader:\n        return quorum_contact_ns",
+        "    if state.is_leader:\n        return office_ns",
         "    if state.leader and not state.is_leader:\n        return True\n"
-        "    if state.is_leader:\n        return quorum_contact_ns",
+        "    if state.is_leader:\n        return office_ns",
         "elections calm_elections",
     ),
     Mutant(
         "a pre-vote of a member in an older term is dropped",
-        "core",
+        "dispatch",
         "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
         "frozenset({PreVote, Vote, ReadIndex})",
         "elections calm_elections",
@@ -255,13 +255,13 @@ MUTANTS = [
     Mutant(
         "an answer of an older session counts",
         "replication",
-        " or session != progress.session:",
-        ":",
+        " or session != progress.session or progress.stranger:",
+        " or progress.stranger:",
         "replication",
     ),
     Mutant(
         "an answer of an older term counts",
-        "core",
+        "dispatch",
         "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})",
         "frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply, AppendReply, "
         "HeartbeatReply})",
@@ -340,15 +340,15 @@ MUTANTS = [
     Mutant(
         "a lost forwarded read waits for ever",
         "core",
-        "return min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))",
-        "return state.election_deadline_ns",
+        "due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))",
+        "due_ns = state.election_deadline_ns",
         "reads",
     ),
     Mutant(
         "any member may offer leadership",
         "transfer",
-        "offer.term == state.term and sender == state.leader and may_campaign(state)",
-        "offer.term == state.term and may_campaign(state)",
+        "if offer.term == state.term and sender == state.leader:",
+        "if offer.term == state.term:",
         "transfer",
     ),
     Mutant(
@@ -382,9 +382,9 @@ MUTANTS = [
     Mutant(
         "a follower that refuses does not reset its election window",
         "replication",
-        "    keep_promise(state, sender, ask.promise_ns)\n    log = state.log\n",
-        "    log = state.log\n    if log.term_at(ask.prev_index) == ask.prev_term:\n"
-        "        keep_promise(state, sender, ask.promise_ns)\n",
+        "    keep_promise(state, sender, ask.promise_ns)\n    ask_again(state, sender)\n",
+        "    if state.log.term_at(ask.prev_index) == ask.prev_term:\n"
+        "        keep_promise(state, sender, ask.promise_ns)\n    ask_again(state, sender)\n",
         "elections calm_elections",
     ),
     Mutant(
@@ -432,9 +432,9 @@ MUTANTS = [
     ),
     Mutant(
         "who has forgotten its vote answers",
-        "core",
-        "        if state.doubt is not None and state.doubt.fact.forgotten:\n",
-        "        if False:\n",
+        "dispatch",
+        "    if state.doubt is not None and state.doubt.fact.forgotten:\n",
+        "    if False:\n",
         "doubt",
     ),
     Mutant(

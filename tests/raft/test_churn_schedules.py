@@ -42,7 +42,8 @@ class Churn(Walk):
 
     def mood(self) -> None:
         super().mood()
-        self.rot = 0.0  # a group that shrinks to two has nobody left to ask for what was lost
+        # A group that shrinks to one or two has nobody left who holds what a disk lost.
+        self.rot = self.losses = 0.0
         self.churn = self.rng.choice((0.02, 0.1, 0.3, 0.8))
         self.forgetting = self.rng.choice((0.0, 0.0, 0.05))
 
