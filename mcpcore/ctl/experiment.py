@@ -249,7 +249,8 @@ def _results(folder: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        complain(f"{path}: {one_line(error)}")
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        complain(f"{path}: {why}. Name the folder that `mcpctl experiment run` wrote")
         raise typer.Exit(ExitCode.USAGE) from None
 
 

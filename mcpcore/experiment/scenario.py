@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Final
 
 from mcpcore.errors import InvalidInput
@@ -213,12 +212,6 @@ class Scenario:
     def client_timeout_s(self) -> float:
         """How long a client goes on with one operation: a few elections may pass meanwhile."""
         return max(6.0, 3 * self.groups.election_timeout_s)
-
-    def unlinked(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of regions of which nothing is said, so that they are as near as neighbours."""
-        names = [region.name for region in self.regions]
-        pairs = combinations(names, 2)
-        return tuple((a, b) for a, b in pairs if not {(a, b), (b, a)} & self.links.keys())
 
     # --- faults ----------------------------------------------------------------------------------
 

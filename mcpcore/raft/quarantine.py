@@ -244,7 +244,7 @@ class Quarantine:
             raise InvalidInput(
                 f"no entry {number!r}; there are {len(self._entries)}",
                 where="quarantine",
-                remedy="`mcpctl quarantine list` names them",
+                remedy="`entries()` names them",
             )
         return item
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcpcore.errors import InvalidInput
-from mcpcore.experiment.scenario import Scenario
+from mcpcore.experiment.scenario import LOCAL, Scenario
 from mcpcore.experiment.scenario_file import find_scenario, load_scenario, shipped
 
 GOOD = """\
@@ -54,7 +54,7 @@ def test_what_stands_in_the_file_is_what_runs(tmp_path: Path) -> None:
     assert scenario.nodes == ("a-1", "a-2", "b")
     assert scenario.link("b", "a").delay.least_ms == 20
     assert [fault.kind for fault in scenario.faults.faults] == ["partition", "kill"]
-    assert scenario.unlinked() == (("a", "clients"), ("b", "clients"))
+    assert scenario.link("a", "clients") == LOCAL, "neighbours, where nothing is said"
 
 
 def test_names_in_faults_become_nodes_when_the_fault_begins(tmp_path: Path) -> None:

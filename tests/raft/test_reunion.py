@@ -94,7 +94,7 @@ def test_an_answer_stays_good_while_the_leader_goes_on_writing() -> None:
 def test_the_refusal_names_the_gap_and_the_limit() -> None:
     refused = decide(gap(5000), DEFAULTS).refused
     assert (refused.gap_entries, refused.limit_entries) == (5000, 200)
-    assert "mcpctl group reunite main" in str(refused)
+    assert "hand in an `Answer`" in str(refused)
 
 
 # --- how ----------------------------------------------------------------------------------------
