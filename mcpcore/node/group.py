@@ -47,7 +47,7 @@ from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
 logger = logging.getLogger("mcpcore.node.group")
