@@ -24,9 +24,10 @@ from mcpcore.node.node_words import beat_row, rouse_row
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.sleepers import Sleeper, Sleepers, Tally, mark_of
 from mcpcore.node.storage.contract import LogDevice
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.quorum import quorum_value
 from mcpcore.raft.settings import SECOND, RaftSettings
-from mcpcore.raft.state import RaftState, Role
+from mcpcore.raft.state import RaftState
 
 if TYPE_CHECKING:
     from mcpcore.node.group import Group

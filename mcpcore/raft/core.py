@@ -43,9 +43,10 @@ from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Message,
 )
+from mcpcore.raft.outcome import NEVER, Entropy, Event, ReadAnswer, Role, Write
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
-from mcpcore.raft.state import NEVER, Entropy, Event, RaftState, ReadAnswer, Role, Write
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState
 
 Row = tuple[str, Message]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from mcpcore.raft import tracking
 from mcpcore.raft.identity import is_stranger
 from mcpcore.raft.messages import PreVote, PreVoteReply, Vote, VoteReply
+from mcpcore.raft.outcome import NEVER, Role, RoleChanged
 from mcpcore.raft.quorum import VoteResult, quorum_value, vote_result
-from mcpcore.raft.state import NEVER, RaftState, Role, RoleChanged
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Entry, EntryKind, LogPosition
 
 # --- changing role --------------------------------------------------------------------------

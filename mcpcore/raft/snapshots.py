@@ -27,6 +27,7 @@ from mcpcore.raft.messages import (
     SnapshotReply,
     SnapshotStatus,
 )
+from mcpcore.raft.progress import Progress
 from mcpcore.raft.snapshot_events import (
     BaseChange,
     ChunkArrived,
@@ -35,7 +36,7 @@ from mcpcore.raft.snapshot_events import (
     SnapshotOffered,
     SnapshotWanted,
 )
-from mcpcore.raft.state import Progress, RaftState
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration, LogPosition
 
 

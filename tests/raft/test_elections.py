@@ -18,7 +18,7 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.types import EntryKind, LogPosition
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.member import TIMEOUT_MS, Member, append, beat

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from mcpcore.node.storage.contract import LogDevice
-from mcpcore.raft.state import Write
+from mcpcore.raft.outcome import Write
 
 
 def store_write(device: LogDevice, group: str, write: Write) -> asyncio.Future[None]:

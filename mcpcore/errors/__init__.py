@@ -1,0 +1,183 @@
+"""Every exception that a caller of mcpcore may want to catch.
+
+This package exists so that one question, *may I retry?*, is answered by the class of the error and
+by nothing else. It sits below every other package, with one file for each part that raises. It must
+never import any of them, nor anything that acts on the outside world.
+
+Facts live in attributes, so that nobody needs to parse a message; the message says what was wrong,
+where, and what to do. A broken invariant of ours is an ``AssertionError`` and not in this list:
+that is a bug, and no caller should catch it.
+"""
+
+from __future__ import annotations
+
+from mcpcore.errors.clocks import (
+    ClockBoundMissing,
+    ClockCeilingReached,
+    ClockUncertain,
+    CommitWaitTooLong,
+    TimestampTooFarAhead,
+)
+from mcpcore.errors.groups import (
+    AnswerTooLarge,
+    ChangePending,
+    ChangeRefused,
+    ClusterUnavailable,
+    CommandRefused,
+    ConnectionLost,
+    GroupExists,
+    GroupFailed,
+    GroupInDoubt,
+    LearnerBehind,
+    LeaseUnavailable,
+    MachineFault,
+    NoSpace,
+    NotLeader,
+    NotPermitted,
+    ProposalTooLarge,
+    ProtocolViolation,
+    QueueFull,
+    ReadNotConfirmed,
+    ReplicaInDoubt,
+    SessionExpired,
+    Superseded,
+    TransferRefused,
+    TransferUnderWay,
+    UnknownGroup,
+    WatchCompacted,
+    WatchOverrun,
+)
+from mcpcore.errors.network import HandshakeRefused, MalformedFrame, Unreachable
+from mcpcore.errors.replicated import (
+    DeltaRefused,
+    ExportRefused,
+    ReplicaIdReused,
+    RightsExhausted,
+    Unsupported,
+)
+from mcpcore.errors.root import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
+from mcpcore.errors.sagas import (
+    DefinitionChanged,
+    EngineFull,
+    EngineReplaced,
+    JournalDamaged,
+    JournalMoved,
+    JournalUnavailable,
+    ResourceLocked,
+    SagaActionRefused,
+    SagaExists,
+    StaleFence,
+    StepFailed,
+    TargetUnavailable,
+    UnknownSaga,
+)
+from mcpcore.errors.splits import (
+    GroupReadOnly,
+    QuarantineFull,
+    ReunionRefused,
+    StalenessNotPromised,
+)
+from mcpcore.errors.storage import (
+    RecoveryRefused,
+    SnapshotDamaged,
+    StateMissing,
+    StorageBusy,
+    StorageClosed,
+    StorageCorrupt,
+    StorageFailed,
+    StorageInUse,
+    StorageVersion,
+    WrongIdentity,
+)
+from mcpcore.errors.worlds import (
+    NodeDied,
+    NondeterminismFound,
+    NotReady,
+    NotSimulated,
+    PropertyViolated,
+    SimulationStuck,
+)
+
+__all__ = [
+    "AnswerTooLarge",
+    "ChangePending",
+    "ChangeRefused",
+    "ClockBoundMissing",
+    "ClockCeilingReached",
+    "ClockUncertain",
+    "ClusterUnavailable",
+    "CommandRefused",
+    "CommitWaitTooLong",
+    "ConnectionLost",
+    "CoordinationError",
+    "DefinitionChanged",
+    "DeltaRefused",
+    "EngineFull",
+    "EngineReplaced",
+    "ExportRefused",
+    "GroupExists",
+    "GroupFailed",
+    "GroupInDoubt",
+    "GroupReadOnly",
+    "HandshakeRefused",
+    "InvalidInput",
+    "JournalDamaged",
+    "JournalMoved",
+    "JournalUnavailable",
+    "LearnerBehind",
+    "LeaseUnavailable",
+    "MachineFault",
+    "MalformedFrame",
+    "NoSpace",
+    "NodeDied",
+    "NondeterminismFound",
+    "NotLeader",
+    "NotPermitted",
+    "NotReady",
+    "NotSimulated",
+    "OutcomeUnknown",
+    "PropertyViolated",
+    "ProposalTooLarge",
+    "ProtocolViolation",
+    "QuarantineFull",
+    "QueueFull",
+    "ReadNotConfirmed",
+    "RecoveryRefused",
+    "Rejected",
+    "ReplicaIdReused",
+    "ReplicaInDoubt",
+    "ResourceLocked",
+    "ReunionRefused",
+    "RightsExhausted",
+    "SagaActionRefused",
+    "SagaExists",
+    "SessionExpired",
+    "SimulationStuck",
+    "SnapshotDamaged",
+    "StaleFence",
+    "StalenessNotPromised",
+    "StateMissing",
+    "StepFailed",
+    "StorageBusy",
+    "StorageClosed",
+    "StorageCorrupt",
+    "StorageFailed",
+    "StorageInUse",
+    "StorageVersion",
+    "Superseded",
+    "TargetUnavailable",
+    "TimestampTooFarAhead",
+    "TransferRefused",
+    "TransferUnderWay",
+    "UnknownGroup",
+    "UnknownSaga",
+    "Unreachable",
+    "Unsupported",
+    "WatchCompacted",
+    "WatchOverrun",
+    "WrongIdentity",
+]
+
+for _name in __all__:
+    # A traceback names the place to import from, and a pickle survives a move between files.
+    globals()[_name].__module__ = __name__
