@@ -15,6 +15,7 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
+from mcpcore.raft.quarantine import QuarantineLimits
 from mcpcore.raft.settings import RaftSettings
 
 SCRUB_BYTES_PER_S = 1 << 20
@@ -60,6 +61,7 @@ class NodeConfig:
         zone: the cloud, region or rack whose loss takes this node; empty: a zone by itself.
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
+        quarantine: how much each group keeps of what its log had to give up.
     """
 
     cluster: str
@@ -77,6 +79,7 @@ class NodeConfig:
     bootstrap: bool = False
     zone: str = ""
     versions: Versions = SPOKEN
+    quarantine: QuarantineLimits = field(default_factory=QuarantineLimits)
 
     def __post_init__(self) -> None:
         if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:
