@@ -33,9 +33,10 @@ from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.liveness import Beat
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
-from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, from_rows
+from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, Said, from_rows
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
+from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
@@ -100,6 +101,7 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._data: DataHub | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -189,6 +191,17 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            bulk = self._own_disks[1] if self._own_disks else self._disk
+            self._data = DataHub(
+                config.name,
+                bulk,
+                config.data,
+                budget=config.data_budget,
+                tell=self._membership.tell,
+                version=transport.version,
+                physical_ns=self._timekeeper.clock.physical_ns,
+                rng=self._rng,
+            )
             fresh = await self._hosting.recover(
                 Surroundings(
                     self._disk,
@@ -198,9 +211,11 @@ class Node:
                     self._scheduler,
                     self._pulse,
                     self,
-                    self._own_disks[1] if self._own_disks else self._disk,
+                    bulk,
                 )
             )
+            for data, how in config.replicated.items():
+                await self._data.open(data, how, how.members or config.peers)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
             if config.scrub_bytes_per_s:
@@ -246,6 +261,8 @@ class Node:
         try:
             if self._timekeeper is not None:
                 await self._timekeeper.stop()
+            if self._data is not None:
+                await self._data.close()
             if self._transport is not None:
                 await self._transport.close()
             if self._device is not None:
@@ -285,6 +302,15 @@ class Node:
             UnknownGroup: there is no such group here.
         """
         return self._hosting.group(name)
+
+    def replicated(self, name: str) -> ReplicatedData:
+        """Replicated data that this node holds; it can be changed without any quorum.
+
+        Raises:
+            UnknownData: there is none of that name.
+        """
+        assert self._data is not None, "the node is not started"
+        return self._data.data(name)
 
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
@@ -399,6 +425,7 @@ class Node:
                 }
                 for group in map(self.group, self.groups)
             },
+            "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
@@ -414,9 +441,13 @@ class Node:
         for group in self._hosting:
             group.peer_connected(peer, incarnation=known)
         self._comparing.connected(peer)
+        if self._data is not None:
+            self._data.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
-        """Nothing to do: silence is judged by the groups, from what arrives."""
+        """For groups nothing: they judge silence by what arrives. Data waits for the session."""
+        if self._data is not None:
+            self._data.disconnected(peer)
 
     def on_frame(self, peer: str, session: int, payload: bytes) -> None:
         """Messages for groups.
@@ -450,6 +481,9 @@ class Node:
         for note in notes:
             if isinstance(note, FoundingAsked | FoundingAnswered):
                 self._membership.heard(peer, note)
+            elif isinstance(note, Said):
+                assert self._data is not None
+                self._data.heard(peer, note)
             else:
                 self._comparing.heard(peer, note)
 
