@@ -180,6 +180,7 @@ class Node:
                 self._clocks,
                 disk_bound_ns=config.disk_bound_ns,
                 elections_at_once=config.elections_at_once,
+                round_trip_ns=self._timekeeper.clock.round_trip_ns,
             )
             self._membership = Membership(
                 config,
