@@ -98,6 +98,7 @@ from mcpcore.errors.worlds import (
     NotSimulated,
     PropertyViolated,
     SimulationStuck,
+    ToolFailed,
 )
 
 __all__ = [
@@ -170,6 +171,7 @@ __all__ = [
     "Superseded",
     "TargetUnavailable",
     "TimestampTooFarAhead",
+    "ToolFailed",
     "TransferRefused",
     "TransferUnderWay",
     "UnknownData",

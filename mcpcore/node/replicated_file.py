@@ -38,6 +38,8 @@ PENDING_BYTES_MAX: Final = 8 << 20
 """What may wait for the disk before changes are refused."""
 TAIL_BYTES_MIN: Final = 1 << 20
 RETRY_S: Final = 1.0
+CLOSE_S: Final = 5.0
+"""How long a node that stops waits for a disk that does not answer."""
 _MAGIC: Final = b"MCPDATA1"
 _RECORD: Final = Struct(">II")
 
@@ -126,10 +128,11 @@ class ReplicaFile:
         task.cancel()
         await asyncio.wait({task})
         try:
-            await self._write_whole(clean=True)
+            async with asyncio.timeout(CLOSE_S):
+                await self._write_whole(clean=True)
             self._settle(None)
         except OSError as error:
-            logger.warning("%s: not closed clean: %s", self._path, error)
+            logger.warning("%s: not closed clean: %s", self._path, error or "no answer")
             self._settle(StorageFailed(f"{self._path}: {error}"))
         if self._file is not None:
             self._file.close()
