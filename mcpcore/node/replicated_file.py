@@ -132,7 +132,7 @@ class ReplicaFile:
                 await self._write_whole(clean=True)
             self._settle(None)
         except OSError as error:
-            logger.warning("%s: not closed clean: %s", self._path, error or "no answer")
+            logger.warning("%s: not closed clean: %r", self._path, error)
             self._settle(StorageFailed(f"{self._path}: {error}"))
         if self._file is not None:
             self._file.close()
