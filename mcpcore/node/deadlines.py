@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.raft.core import Raft
-from mcpcore.raft.state import NEVER
+from mcpcore.raft.outcome import NEVER
 
 _ASK_AGAIN = 16
 """A group that found no room for its election asks again after this part of the timeout."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,33 +20,33 @@ from mcpcore.errors import (
     CoordinationError,
     GroupFailed,
     InvalidInput,
-    LeaseUnavailable,
     NoSpace,
-    NotLeader,
     OutcomeUnknown,
     ProtocolViolation,
     QueueFull,
-    ReadNotConfirmed,
     Rejected,
     ReplicaInDoubt,
     StateMissing,
 )
+from mcpcore.node.applying import Applying
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.deadlines import Deadlines
-from mcpcore.node.divergence import StateWatch
+from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
+from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
-from mcpcore.node.storage.writes import store_write
-from mcpcore.node.waiting import Answer, Applied, Consistency, Proposals, ReadResult, Reads
+from mcpcore.node.storing import Storing
+from mcpcore.node.waiting import Applied, Consistency, Proposals, ReadResult
 from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
 logger = logging.getLogger("mcpcore.node.group")
@@ -76,36 +75,32 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
-        "_clock_health",
         "_clocks",
         "_closed",
         "_configuration",
         "_deadlines",
         "_device",
         "_duties",
-        "_failed",
         "_inbox",
         "_neighbours",
         "_observer",
         "_offended",
-        "_on_duty_in",
         "_proposals",
-        "_reads",
+        "_reading",
         "_send",
-        "_unstored",
+        "_storing",
         "_wake",
-        "applied",
+        "applying",
         "failure",
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
-        "snapshots",
-        "state",
-        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -124,32 +119,51 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
-        self.watch = StateWatch(raft.state.id)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
-        self.state = state
-        self.applied = raft.state.handed
-        self.watch.reached(self.applied)
-        self.snapshots: SnapshotKeeper | None = None
-        """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
         self._clocks = clocks
         self._send = send
         self._wake = wake
         self._neighbours = neighbours
         self._deadlines = Deadlines(partial(alarm, self), neighbours)
-        self._failed = failed
-        self._clock_health = clock_health
         self._offended = offended
         self._inbox = Inbox()
         self._proposals = Proposals(name)
-        self._reads = Reads(name, raft.state.settings.max_pending_reads)
-        self._unstored: deque[Write] = deque()
-        self._duties = state.machine if isinstance(state.machine, LeaderDuties) else None
-        self._on_duty_in = 0
+        self.applying = Applying(
+            raft.state.id,
+            state,
+            raft.state.handed,
+            self._proposals,
+            marked=partial(observer.marked, self),
+            reached=self._reached,
+        )
+        """The state, and how far it has come."""
+        machine = state.machine
+        self._duties: Duties | None = None
+        if isinstance(machine, LeaderDuties):
+            self._duties = Duties(machine, raft, self.wake)
+        self._reading = Reading(
+            raft,
+            state,
+            self._duties,
+            clock_health=clock_health,
+            rouse=self.rouse,
+            wake=self.wake,
+        )
+        self.quarantine = quarantine
+        self._storing = Storing(
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
+        )
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
@@ -157,6 +171,21 @@ class Group:
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def state(self) -> ReplicatedState:
+        """The state machine and its sessions."""
+        return self.applying.state
+
+    @property
+    def applied(self) -> int:
+        """The highest index that the state holds."""
+        return self.applying.applied
+
+    @property
+    def snapshots(self) -> SnapshotKeeper | None:
+        """Takes, sends and receives snapshots; None: the log is kept for ever."""
+        return self.applying.snapshots
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -183,8 +212,8 @@ class Group:
         self._refuse_if_in_doubt()
         if self._device.no_space:
             raise NoSpace(self.name)
-        if self._unstored:
-            raise QueueFull(self.name, "entries for the disk", len(self._unstored))
+        if self._storing:
+            raise QueueFull(self.name, "entries for the disk", len(self._storing))
         self.rouse()
         entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
         future = self._proposals.add(entry)
@@ -210,33 +239,7 @@ class Group:
         self._refuse_without_state()
         self._refuse_if_in_doubt()
         now_ns = self._clocks.monotonic_ns()
-        answer: Answer = partial(self._query, request)
-        if self._duties is not None:
-            prepared = self._duties.leader_query(request, now_ns)
-            if prepared is not None:
-                state = self.raft.state
-                if not state.is_leader or self._on_duty_in != state.term:
-                    # A new leader that has not begun its duties knows nothing to answer from.
-                    known = state.leader if state.leader != state.id else ""
-                    raise NotLeader(self.name, known or None)
-                answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
-        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        if consistency is not Consistency.STALE and (
-            self.rouse() or quiescence.just_woken(self.raft.state)
-        ):
-            # A leader that slept has no lease yet; asking a quorum promises no less.
-            consistency = Consistency.LINEARIZABLE
-        if consistency is Consistency.LINEARIZABLE:
-            self._reads.ask(self.raft.read(now_ns), future, answer)
-            self._wake(self)
-        elif consistency is Consistency.LEASE:
-            health = self._clock_health()
-            if not health.may_lease:
-                raise LeaseUnavailable(self.name, f"this clock cannot be relied upon: {health}")
-            self._reads.answer_at(self.raft.lease_read(now_ns), self.applied, future, answer)
-        else:
-            self._reads.answer_at(0, self.applied, future, answer)
-        return future
+        return self._reading.ask(request, consistency, self.applied, now_ns)
 
     def change(self, changes: Sequence[Change], *, force: bool = False) -> asyncio.Future[Applied]:
         """Change who takes part. The future resolves when the change is committed; a joint one is
@@ -250,8 +253,8 @@ class Group:
                 it. The error says which.
         """
         self._refuse_if_closed()
-        if self._unstored:
-            raise QueueFull(self.name, "entries for the disk", len(self._unstored))
+        if self._storing:
+            raise QueueFull(self.name, "entries for the disk", len(self._storing))
         now_ns = self._clocks.monotonic_ns()
         future = self._proposals.add(self.raft.propose_change(changes, now_ns, force=force))
         self._wake(self)
@@ -261,11 +264,6 @@ class Group:
         """The group begins here, with nothing in its log and this configuration in force."""
         self.raft.found(configuration, hard_state, self._clocks.monotonic_ns())
         self._wake(self)
-
-    def mark(self) -> None:
-        """Take a digest of the state as it is now."""
-        self.watch.mark(self.applied, self.state.digest())
-        self._observer.marked(self, self.applied)
 
     def transfer_leadership(self, target: str) -> None:
         """Begin to hand leadership to another member.
@@ -354,9 +352,9 @@ class Group:
             return
         if self._deadlines.retry_ns <= now_ns:
             self._deadlines.retry_ns = NEVER
-            self._store()
+            self._storing.go_on()
         try:
-            busy = bool(self._proposals or self._reads)
+            busy = bool(self._proposals or self._reading)
             self._deadlines.came(self.raft, now_ns, busy=busy)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
@@ -385,34 +383,30 @@ class Group:
             if self._hears(to):
                 self._send(to, self.name, message)
         if ready.write is not None:
-            self._unstored.append(ready.write)
-            self._store()
+            self._storing.put(ready.write)
         for event in ready.events:
             self._announce(event)
         if ready.snapshots and self.snapshots is not None:
             self.snapshots.hear(ready.snapshots)
         if ready.committed:
-            self._apply(ready.committed)
-        for answer in ready.reads:
-            if answer.read_index:
-                self._reads.confirmed(answer.read, answer.read_index, self.applied)
-            else:
-                self._reads.unconfirmed(answer.read, ReadNotConfirmed(self.name))
+            self.applying.apply(ready.committed)
+        if ready.reads:
+            self._reading.answered(ready.reads, self.applied)
         if self._duties is not None:
-            self._do_duties(self._duties)
+            self._duties.carry_out(self.applied, self._clocks.monotonic_ns())
         if self._configuration is not self.raft.state.configuration:
             self._configuration = self.raft.state.configuration
             self._observer.reconfigured(self)
         if self.raft.has_more or len(self._inbox):
             self._wake(self)
-        self._arm()
+        self._deadlines.arm(self.raft, None if self._duties is None else self._duties.due_ns)
         self._neighbours.noted(self)
         return cost + len(ready.committed) + len(ready.messages)
 
     def stored_entries(self) -> list[Entry] | None:
         """Everything after the base, as the device was given it; None while it is behind."""
         state = self.raft.state
-        if self._closed or self._unstored or state.new_blocks or state.doubt is not None:
+        if self._closed or self._storing or state.new_blocks or state.doubt is not None:
             return None
         return state.log.entries(state.log.base.index + 1, state.unwritten_from - 1)
 
@@ -439,9 +433,10 @@ class Group:
         self._deadlines.disarm()
         if self.snapshots is not None:
             self.snapshots.close()
-        self._unstored.clear()
+        self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
-        self._reads.fail_all(of_reads)
+        self._reading.fail_all(of_reads)
 
     def _break(self, bug: Exception) -> None:
         """Something raised half-way through a change. Going on could skip an entry, or answer from
@@ -473,22 +468,12 @@ class Group:
         if self._closed or not self.raft.snapshots.install(position, configuration):
             return False
         try:
-            self.state.adopt(fresh)
+            self.applying.adopt(position, fresh)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
             return False
-        self.applied = position.index
-        self.watch.forget()
-        self.watch.reached(position.index)
-        self._proposals.skipped_to(position.index)
-        if self.snapshots is not None:
-            self.snapshots.installed(position)
-        self._reads.applied_to(self.applied)
         self._wake(self)
         return True
-
-    def _query(self, request: bytes) -> bytes:
-        return self.state.machine.query(request)
 
     def stateless_problem(self) -> str:
         """Why this member cannot answer yet although nothing failed; empty if it can."""
@@ -505,34 +490,14 @@ class Group:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
     def _refuse_if_in_doubt(self) -> None:
-        doubt = self.watch.doubt
+        doubt = self.applying.watch.doubt
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
 
-    def _store(self) -> None:
-        """Hand writes to the device, in order. While it is full entries wait here: a leader then
-        accepts no more, and a follower's answers wait, so that its leader's windows fill. A term or
-        vote alone goes on: the device never refuses it, and elections must not stop.
-        """
-        while self._unstored and not self._closed:
-            if self._unstored[0].blocks and self._device.full:
-                self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
-                return
-            write = self._unstored.popleft()
-            try:
-                future = store_write(self._device, self.name, write)
-            except CoordinationError as error:
-                self._failed(error)
-                return
-            future.add_done_callback(partial(self._stored, write))
+    def _wait_for_room(self) -> None:
+        self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
 
-    def _stored(self, write: Write, done: asyncio.Future[None]) -> None:
-        if self._closed or done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            self._failed(error)
-            return
+    def _stored(self, write: Write) -> None:
         try:
             self.raft.written(write.seq, self._clocks.monotonic_ns())
             if write.base is not None and self.snapshots is not None:
@@ -541,34 +506,9 @@ class Group:
             self._break(bug)
         self._wake(self)
 
-    def _apply(self, entries: list[Entry]) -> None:
-        keeper = self.snapshots
-        if keeper is None:
-            self._apply_all(entries)
-            return
-        rest = entries
-        while rest and rest[-1].index >= (mark := keeper.next_mark):
-            count = mark - rest[0].index + 1
-            self._apply_all(rest[:count])
-            keeper.mark(mark)
-            rest = rest[count:]
-        if rest:
-            self._apply_all(rest)
-        keeper.applied(entries)
-
-    def _apply_all(self, entries: list[Entry]) -> None:
-        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
-        for entry in entries:
-            result = apply(entry)
-            if entry.index == marked:
-                self.applied = marked
-                self.mark()
-                marked = self.watch.next
-            if proposals:
-                proposals.applied(entry, result)
-        self.applied = entries[-1].index
+    def _reached(self, index: int) -> None:
         self._observer.moved(self)
-        self._reads.applied_to(self.applied)
+        self._reading.applied_to(index)
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):
@@ -587,28 +527,3 @@ class Group:
                 listener(event)
             except Exception:
                 logger.exception("group %s: a listener raised", self.name)
-
-    def _arm(self) -> None:
-        duties = self._duties if self._on_duty_in else None
-        self._deadlines.arm(self.raft, None if duties is None else duties.next_duty_ns())
-
-    def _do_duties(self, duties: LeaderDuties) -> None:
-        """Start, stop and carry out what only the leader does for its machine."""
-        state = self.raft.state
-        leads = state.role is Role.LEADER and self.applied >= state.term_start
-        now_ns = self._clocks.monotonic_ns()
-        if not leads:
-            if self._on_duty_in:
-                self._on_duty_in = 0
-                duties.follow()
-            return
-        if self._on_duty_in != state.term:
-            self._on_duty_in = state.term
-            duties.lead(now_ns)
-        command = duties.duty(now_ns)
-        if command is not None:
-            try:
-                self.raft.propose(command, now_ns)
-            except Rejected as refusal:
-                logger.debug("group %s: a duty waits: %s", self.name, refusal)
-            self._wake(self)

@@ -26,7 +26,7 @@ from mcpcore.node.storage.salvage_scan import SalvageScan
 from mcpcore.node.storage.wal import WriteAheadLog, check_identity
 from mcpcore.node.storage.wal_rewrite import ASIDE, write_anew
 from mcpcore.node.transport.transport import new_incarnation
-from mcpcore.raft.state import RoleChanged
+from mcpcore.raft.outcome import RoleChanged
 
 logger = logging.getLogger("mcpcore.node.repair")
 

@@ -25,7 +25,7 @@ from mcpcore.node.timekeeping import Header
 from mcpcore.node.timer_wheel import TimerWheel
 from mcpcore.raft.codec import Row
 from mcpcore.raft.messages import Message
-from mcpcore.raft.state import NEVER
+from mcpcore.raft.outcome import NEVER
 
 WORK_PER_TURN = 4096
 """In messages and entries: some ten milliseconds of work, and a beat of a few thousand groups."""

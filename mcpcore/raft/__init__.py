@@ -21,8 +21,8 @@ from mcpcore.raft.membership import (
     leave_joint,
     simple,
 )
+from mcpcore.raft.outcome import MembershipNoticed, ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import MembershipNoticed, ReadAnswer, Role, RoleChanged, Write
 from mcpcore.raft.types import (
     Block,
     Configuration,

@@ -48,7 +48,8 @@ from mcpcore.raft.messages import (
     Rest,
     VoteReply,
 )
-from mcpcore.raft.state import RaftState, Role
+from mcpcore.raft.outcome import Role
+from mcpcore.raft.state import RaftState
 
 
 def unrest(state: RaftState) -> str:

@@ -14,8 +14,9 @@ from __future__ import annotations
 from mcpcore.errors import LeaseUnavailable, NotLeader, QueueFull
 from mcpcore.raft.election import quorum_contact_ns
 from mcpcore.raft.messages import ReadIndex, ReadIndexReply
+from mcpcore.raft.outcome import NEVER, ReadAnswer
 from mcpcore.raft.quorum import quorum_value
-from mcpcore.raft.state import NEVER, RaftState, ReadAnswer
+from mcpcore.raft.state import RaftState
 
 
 def ask(state: RaftState) -> int:

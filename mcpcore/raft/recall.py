@@ -35,8 +35,9 @@ from mcpcore.errors import GroupInDoubt
 from mcpcore.raft.doubt import Answer, InDoubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Recall, RecallReply
+from mcpcore.raft.outcome import RoleChanged
 from mcpcore.raft.quorum import VoteResult, vote_result
-from mcpcore.raft.state import RaftState, RoleChanged
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import EMPTY_BLOCK, Block, Entry, LogPosition
 
 # --- the member in doubt ------------------------------------------------------------------------

@@ -36,9 +36,10 @@ from mcpcore.raft.election import become_follower
 from mcpcore.raft.identity import incarnation_of, is_stranger
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES
 from mcpcore.raft.membership import Change, Demote, Promote, Update
+from mcpcore.raft.outcome import NEVER, MembershipNoticed
 from mcpcore.raft.preference import Standing, better_placed
 from mcpcore.raft.quorum import VoteResult, quorum_value, vote_result
-from mcpcore.raft.state import NEVER, MembershipNoticed, RaftState
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration, Entry, EntryKind
 
 # --- asked for ------------------------------------------------------------------------------------

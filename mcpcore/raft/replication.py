@@ -12,8 +12,9 @@ from mcpcore.errors import ProtocolViolation
 from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import keep_promise
 from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
+from mcpcore.raft.progress import Progress
 from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
-from mcpcore.raft.state import Progress, RaftState
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Block
 
 # --- leader -----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from mcpcore.raft.messages import (
     SnapshotReply,
     SnapshotStatus,
 )
+from mcpcore.raft.progress import Progress
 from mcpcore.raft.snapshot_events import (
     BaseChange,
     ChunkArrived,
@@ -35,7 +36,7 @@ from mcpcore.raft.snapshot_events import (
     SnapshotOffered,
     SnapshotWanted,
 )
-from mcpcore.raft.state import Progress, RaftState
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration, LogPosition
 
 
@@ -220,6 +221,7 @@ def _replace_log(state: RaftState, position: LogPosition, configuration: Configu
     state.durable_index = min(state.durable_index, before)
     for write in state.writes:
         write.last_index = min(write.last_index, before)
+    state.custody.replaced(state.log, position, state.commit, state.leader)
     state.log.replace(position)
     state.new_blocks = []
     state.unwritten_from = position.index + 1

@@ -10,146 +10,26 @@ It must never read a clock or draw from anything but the random source handed in
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput
-from mcpcore.raft.catch_up import CatchUp
+from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
+from mcpcore.raft.outcome import (
+    NEVER,
+    Entropy,
+    Event,
+    PendingWrite,
+    ReadAnswer,
+    Role,
+    Write,
+)
 from mcpcore.raft.preference import Preference
+from mcpcore.raft.progress import Progress
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
-
-NEVER = (1 << 63) - 1
-"""A deadline that never comes."""
-
-
-class Entropy(Protocol):
-    """Where randomness comes from: a ``random.Random`` fits."""
-
-    def randrange(self, stop: int, /) -> int:
-        """A number in [0, stop)."""
-        ...
-
-
-class Role(Enum):
-    """What a member is at the moment."""
-
-    FOLLOWER = "follower"
-    PRE_CANDIDATE = "pre-candidate"
-    CANDIDATE = "candidate"
-    LEADER = "leader"
-
-
-class Write(NamedTuple):
-    """Make this durable, in order, then call ``Raft.written(seq)``.
-
-    The hard state comes before the blocks: a disk that a crash leaves with entries of a term that
-    it does not know is refused at the next start.
-
-    A block whose first index is not beyond the end of the stored log replaces everything from
-    there on. A ``base`` that keeps the suffix comes after the blocks, one that does not before.
-    """
-
-    seq: int
-    hard_state: HardState | None
-    blocks: tuple[Block, ...]
-    base: BaseChange | None = None
-
-
-class RoleChanged(NamedTuple):
-    """This member's role, term or known leader changed; ``reason`` is one plain sentence."""
-
-    term: int
-    role: Role
-    leader: str
-    reason: str
-
-
-class MembershipNoticed(NamedTuple):
-    """Something about ``member`` that people should know; ``what`` is one plain sentence."""
-
-    term: int
-    member: str
-    what: str
-
-
-Event = RoleChanged | MembershipNoticed
-"""What a member has to tell people."""
-
-
-class ReadAnswer(NamedTuple):
-    """A read may be answered once ``read_index`` is applied; 0 means it cannot be confirmed."""
-
-    read: int
-    read_index: int
-
-
-@dataclass(slots=True)
-class PendingWrite:
-    """A write under way, what it will have made durable, and the messages that wait for it."""
-
-    seq: int
-    since_ns: int
-    last_index: int
-    hard_state: HardState
-    gated: list[tuple[str, Message]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a leader knows about one member.
-
-    Args:
-        match: highest index known to be durable there and equal to ours.
-        next: first index not yet sent.
-        probing: we do not know where the logs meet, so one append at a time is out.
-        waiting: the probe is out.
-        inflight: (last index, bytes, sent) of appends not yet answered, oldest first.
-        contact_ns: when we *sent* the latest message that was answered; our own clock.
-        commit_sent: the commit index the member was last told.
-        session: number of this conversation; answers of an earlier one are dropped.
-        stranger: its disk is not the one that was admitted: its answers count for nothing.
-        catch_up: a learner's rounds; None for voters.
-        round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
-        awaits_snapshot: what comes next for it is gone from our log; nothing is appended until it
-            has installed a snapshot.
-        snapshot_index: where the snapshot ends that is on its way to it; 0 if none is.
-    """
-
-    next: int
-    contact_ns: int
-    session: int
-    match: int = 0
-    probing: bool = True
-    waiting: bool = False
-    probe_sent_ns: int = 0
-    inflight: deque[tuple[int, int, int]] = field(default_factory=deque)
-    inflight_bytes: int = 0
-    commit_sent: int = 0
-    round: int = 0
-    stranger: bool = False
-    catch_up: CatchUp | None = None
-    round_trip_ns: int = 0
-    awaits_snapshot: bool = False
-    snapshot_index: int = 0
-
-    def probe(self) -> None:
-        """Forget what is in flight, and find out where the logs meet."""
-        self.probing, self.waiting = True, False
-        self.awaits_snapshot, self.snapshot_index = False, 0
-        self.next = self.match + 1
-        self.inflight.clear()
-        self.inflight_bytes = 0
-
-    def await_snapshot(self) -> None:
-        """Append nothing any more; entries do not lead to where this member is."""
-        self.probe()
-        self.waiting = self.awaits_snapshot = True
 
 
 class RaftState:
@@ -161,6 +41,7 @@ class RaftState:
         "chores",
         "commit",
         "configurations",
+        "custody",
         "device_full",
         "device_stalled",
         "doubt",
@@ -175,6 +56,7 @@ class RaftState:
         "id",
         "incarnation",
         "leader",
+        "leader_heard_ns",
         "lease_void",
         "leaving",
         "log",
@@ -254,6 +136,7 @@ class RaftState:
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
         self.log = log
+        self.custody = Custody()
         self.durable_hard_state = hard_state
         self.durable_index = log.last_index
         self.unwritten_from = log.last_index + 1
@@ -264,6 +147,7 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
+        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
@@ -428,7 +312,7 @@ class RaftState:
         self.gated = []
         self.new_blocks, self.base_change = [], None
         changed = hard_state if hard_state != before else None
-        return Write(pending.seq, changed, tuple(blocks), base)
+        return Write(pending.seq, changed, tuple(blocks), base, self.custody.hand_over())
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
@@ -458,6 +342,7 @@ class RaftState:
     def truncate_from(self, index: int) -> None:
         """Drop entries that the leader of this term does not have."""
         assert index > self.commit, "a committed entry is never dropped"
+        self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)
         self.log.truncate_from(index)
         # Writes under way may still put the dropped entries on the disk, but only until the write
         # that replaces them, which comes later. Until then they prove nothing about our new log.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from mcpcore.raft.catch_up import CatchUp
 from mcpcore.raft.identity import is_stranger
-from mcpcore.raft.state import Progress, RaftState
+from mcpcore.raft.progress import Progress
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration
 
 FAREWELL_TIMEOUTS = 10

@@ -11,7 +11,8 @@ from mcpcore.errors import NotLeader, TransferRefused
 from mcpcore.raft.election import campaign, may_campaign
 from mcpcore.raft.identity import is_stranger
 from mcpcore.raft.messages import TimeoutNow
-from mcpcore.raft.state import NEVER, RaftState
+from mcpcore.raft.outcome import NEVER
+from mcpcore.raft.state import RaftState
 
 
 def start(state: RaftState, target: str) -> None:

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
-from mcpcore.errors import ConnectionLost, InvalidInput, WatchCompacted, WatchOverrun
+from mcpcore.errors import (
+    CommandRefused,
+    ConnectionLost,
+    InvalidInput,
+    WatchCompacted,
+    WatchOverrun,
+)
 from mcpcore.node.group import ReadResult
 from mcpcore.node.kv.client import KeyValueClient
-from mcpcore.node.kv.commands import decode_request
+from mcpcore.node.kv.commands import Compare, Get, Put, decode_request
 from mcpcore.node.kv.records import Event, EventKind, KeyValue
 from mcpcore.node.kv.results import Changes, Compacted, Found, TooSlow, encode_result
 from tests.node.local_cluster import LocalCluster, kv
@@ -40,6 +46,23 @@ async def test_a_key_or_a_value_that_is_no_bytes_and_no_text_is_refused(value: A
 async def test_a_time_to_live_that_is_none_is_refused(ttl_s: float) -> None:
     with pytest.raises(InvalidInput, match="time to live"):
         await KeyValueClient(Nobody()).lease_grant(ttl_s)  # type: ignore[arg-type]
+
+
+async def test_a_transaction_moves_money_once(tmp_path: Path) -> None:
+    async with LocalCluster(tmp_path, "a") as cluster, cluster.client() as client:
+        store = kv(client)
+        ann, bob = await store.put("ann", "10"), await store.put("bob", "0")
+        unchanged = [Compare.unchanged(b"ann", ann), Compare.unchanged(b"bob", bob)]
+        then = [Put(b"ann", b"7"), Put(b"bob", b"3")]
+
+        first = await store.txn(unchanged, then, [Get(b"ann")])
+        again = await store.txn(unchanged, then, [Get(b"ann")])
+
+        assert first.succeeded
+        assert not again.succeeded
+        assert again.answers[0].record.value == b"7"
+        with pytest.raises(CommandRefused, match="128"):
+            await store.txn([], [Get(b"a")] * 129)
 
 
 async def test_a_scan_brings_what_has_the_prefix_wherever_it_starts(tmp_path: Path) -> None:

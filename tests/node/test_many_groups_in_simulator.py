@@ -29,8 +29,8 @@ from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.transport.addresses import Address
 from mcpcore.raft.invariants import FigureThree
+from mcpcore.raft.outcome import RoleChanged
 from mcpcore.raft.settings import MILLISECOND, SECOND, RaftSettings
-from mcpcore.raft.state import RoleChanged
 from mcpcore.sim import Host, World
 from tests.node.simulated_cluster import PLAIN, PORT
 

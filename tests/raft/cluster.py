@@ -27,10 +27,10 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
+from mcpcore.raft.outcome import Event, ReadAnswer, Write
 from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotOffered
-from mcpcore.raft.state import Event, ReadAnswer, Write
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 from mcpcore.raft.types import Member as MemberFacts
 from tests.raft.snapshotting import (

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from mcpcore.errors import CoordinationError
 from mcpcore.raft.membership import AddLearner, AddVoter, Change, Remove
-from mcpcore.raft.state import MembershipNoticed
+from mcpcore.raft.outcome import MembershipNoticed
 from mcpcore.raft.types import EntryKind, Member
 from tests.raft.cluster import Cluster, Letter
 from tests.raft.snapshotting import compact

@@ -22,9 +22,9 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     VoteReply,
 )
+from mcpcore.raft.outcome import Event, MembershipNoticed, ReadAnswer, Write
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
-from mcpcore.raft.state import Event, MembershipNoticed, ReadAnswer, Write
 from mcpcore.raft.types import (
     EMPTY_BLOCK,
     Block,

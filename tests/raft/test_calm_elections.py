@@ -14,8 +14,8 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import Role
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.member import TIMEOUT_MS, Member, answered, append, beat
 

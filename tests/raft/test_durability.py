@@ -14,7 +14,7 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.types import HardState
 from tests.raft.cluster import Cluster
 from tests.raft.member import TIMEOUT_MS, Member, accepted, append, beat, entries

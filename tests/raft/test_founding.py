@@ -9,8 +9,8 @@ import pytest
 from mcpcore.raft.catch_up import CatchUp
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import Append, TimeoutNow, Vote, VoteReply
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.settings import SECOND, RaftSettings
-from mcpcore.raft.state import Role
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
 
 SETTINGS = RaftSettings(election_timeout_ns=SECOND, heartbeat_ns=SECOND // 10)

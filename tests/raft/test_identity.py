@@ -16,7 +16,7 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.types import Configuration
 from mcpcore.raft.types import Member as About
 from tests.raft.changing import (

@@ -23,9 +23,9 @@ from mcpcore.raft.messages import (
     Rest,
     Vote,
 )
+from mcpcore.raft.outcome import NEVER, Role
 from mcpcore.raft.quorum import quorum_value
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import NEVER, Role
 from mcpcore.raft.types import Block, Entry, EntryKind
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.member import Member, answered

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcpcore.errors import LeaseUnavailable, NotLeader, QueueFull, TransferUnderWay
 from mcpcore.raft.messages import Append, Heartbeat, ReadIndex, ReadIndexReply, TimeoutNow, Vote
-from mcpcore.raft.state import ReadAnswer, Role
+from mcpcore.raft.outcome import ReadAnswer, Role
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.member import TIMEOUT_MS, Member, accepted, answered, beat
 

@@ -26,7 +26,7 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     VoteReply,
 )
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.types import Configuration, EntryKind
 from tests.raft.changing import (
     commits,

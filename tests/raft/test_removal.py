@@ -13,7 +13,7 @@ from mcpcore.raft.messages import (
     PreVoteReply,
     TimeoutNow,
 )
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from mcpcore.raft.types import Configuration
 from tests.raft.changing import (
     commits,

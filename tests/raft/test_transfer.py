@@ -6,7 +6,7 @@ import pytest
 
 from mcpcore.errors import NotLeader, TransferRefused, TransferUnderWay
 from mcpcore.raft.messages import Append, Heartbeat, TimeoutNow, Vote, VoteReply
-from mcpcore.raft.state import Role
+from mcpcore.raft.outcome import Role
 from tests.raft.cluster import Cluster
 from tests.raft.member import TIMEOUT_MS, Member, answered, append, beat
 

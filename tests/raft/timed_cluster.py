@@ -15,8 +15,8 @@ from mcpcore.raft.convergence import Backlog, ConvergenceConfig, Link
 from mcpcore.raft.core import Raft
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Append, Message
+from mcpcore.raft.outcome import Write
 from mcpcore.raft.settings import RaftSettings
-from mcpcore.raft.state import Write
 from mcpcore.raft.types import Configuration, Entry, HardState
 
 MS = 1_000_000

@@ -7,7 +7,7 @@ values are bytes; a string is taken as its UTF-8 form.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from mcpcore.node.client.client import Client
 from mcpcore.node.group import Consistency
 from mcpcore.node.kv.commands import (
     Command,
+    Compare,
     CompareAndSet,
     Delete,
     DeletePrefix,
@@ -32,6 +33,8 @@ from mcpcore.node.kv.commands import (
     Put,
     Request,
     Scan,
+    Txn,
+    TxnOperation,
     Watch,
     encode_command,
     encode_request,
@@ -51,6 +54,7 @@ from mcpcore.node.kv.results import (
     Scanned,
     Swapped,
     TooSlow,
+    TxnDone,
     decode_result,
 )
 
@@ -112,6 +116,20 @@ class KeyValueClient:
         wanted = expected if expected is None or isinstance(expected, int) else _bytes(expected)
         new = None if value is None else _bytes(value)
         return await self._do(CompareAndSet(_bytes(key), wanted, new, lease), Swapped, NotSwapped)
+
+    async def txn(
+        self,
+        compare: Iterable[Compare],
+        then: Iterable[TxnOperation],
+        otherwise: Iterable[TxnOperation] = (),
+    ) -> TxnDone:
+        """Do several things at one revision, all or nothing; see ``Txn``.
+
+        Args:
+            compare: what must hold for ``then`` to be done.
+            then: puts, deletes and reads. otherwise: done instead if something does not hold.
+        """
+        return await self._do(Txn(tuple(compare), tuple(then), tuple(otherwise)), TxnDone)
 
     # --- reading -----------------------------------------------------------------------------
 

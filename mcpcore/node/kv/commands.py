@@ -7,6 +7,7 @@ member. It decides nothing; in particular it knows no limits.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 from mcpcore.node.kv.records import prefix_end
@@ -58,6 +59,59 @@ class CompareAndSet(NamedTuple):
     value: bytes | None
     """The new value; None removes the key."""
     lease: int = 0
+
+
+class Target(IntEnum):
+    """What of a record a comparison looks at; of a key that is not there, all are 0 or empty."""
+
+    VALUE = 0
+    VERSION = 1
+    CREATE_REVISION = 2
+    MOD_REVISION = 3
+    LEASE = 4
+
+
+class Relation(IntEnum):
+    """How it must stand to what is expected."""
+
+    EQUAL = 0
+    NOT_EQUAL = 1
+    LESS = 2
+    GREATER = 3
+
+
+class Compare(NamedTuple):
+    """One condition of a transaction.
+
+    The value of a key that is not there stands in no relation to anything, not even ``NOT_EQUAL``
+    (as in etcd); ask ``VERSION`` for 0 to find out whether a key is there.
+    """
+
+    key: bytes
+    target: Target
+    relation: Relation
+    expected: bytes | int
+    """Bytes for ``Target.VALUE``, a number for all others."""
+
+    @classmethod
+    def unchanged(cls, key: bytes, mod_revision: int) -> Compare:
+        """The key was not changed since that revision; 0: it is still not there."""
+        return cls(key, Target.MOD_REVISION, Relation.EQUAL, mod_revision)
+
+
+class Txn(NamedTuple):
+    """Do several things at one revision, which of two lists depends on the comparisons.
+
+    All or nothing: if one operation of the list were refused, none is done. Later operations see
+    what earlier ones did. No key may be written twice in one list, and a list has at most
+    ``TXN_OPERATIONS_MAX`` operations. Answers ``TxnDone``, with one answer for each operation.
+    """
+
+    compare: tuple[Compare, ...]
+    then: tuple[TxnOperation, ...]
+    """Done if all comparisons hold."""
+    otherwise: tuple[TxnOperation, ...] = ()
+    """Done if one does not."""
 
 
 class LeaseGrant(NamedTuple):
@@ -131,7 +185,9 @@ class Watch(NamedTuple):
     """Changes after this revision; None: after the latest one the node has applied."""
 
 
-Command = Put | Delete | DeletePrefix | CompareAndSet | LeaseGrant | LeaseRevoke | LeaseExpire
+TxnOperation = Put | Delete | Get
+"""What a transaction is made of."""
+Command = Put | Delete | DeletePrefix | CompareAndSet | LeaseGrant | LeaseRevoke | LeaseExpire | Txn
 Request = Get | Scan | LeaseGet | LeaseKeepAlive | Watch
 
 
@@ -139,7 +195,41 @@ def _read_leases(body: tuple[object, ...]) -> tuple[object, ...]:
     return (read_many(body[0], read_number),)
 
 
+def _write_txn(txn: Txn) -> tuple[object, ...]:
+    return (
+        tuple(map(_read_compare, txn.compare)),
+        tuple(map(_OPERATIONS.fields, txn.then)),
+        tuple(map(_OPERATIONS.fields, txn.otherwise)),
+    )
+
+
+def _read_txn(body: tuple[object, ...]) -> tuple[object, ...]:
+    return (
+        read_many(body[0], _read_compare),
+        read_many(body[1], _OPERATIONS.read),
+        read_many(body[2], _OPERATIONS.read),
+    )
+
+
+def _read_compare(value: object) -> Compare:
+    if not isinstance(value, tuple) or len(value) != 4:
+        raise ValueError(f"{value!r} is no comparison")
+    key, target, relation, expected = value
+    wanted = bytes if target == Target.VALUE else int
+    if type(key) is not bytes or type(expected) is not wanted:
+        raise ValueError(f"a comparison of {target!r} with {expected!r}")
+    return Compare(key, Target(target), Relation(relation), expected)
+
+
 # Tags are for ever: they stand in logs.
+_OPERATIONS: Final[Codec[TxnOperation]] = Codec(
+    "operation of a transaction",
+    (
+        form(1, Put, bytes, bytes, int, bool),
+        form(2, Delete, bytes, bool),
+        form(3, Get, bytes),
+    ),
+)
 _COMMANDS: Final[Codec[Command]] = Codec(
     "command",
     (
@@ -150,6 +240,7 @@ _COMMANDS: Final[Codec[Command]] = Codec(
         form(5, LeaseGrant, int),
         form(6, LeaseRevoke, int),
         form(7, LeaseExpire, tuple, read=_read_leases),
+        form(8, Txn, tuple, tuple, tuple, read=_read_txn, write=_write_txn),
     ),
 )
 _REQUESTS: Final[Codec[Request]] = Codec(

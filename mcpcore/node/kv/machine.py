@@ -27,6 +27,7 @@ from mcpcore.node.kv.commands import (
     Put,
     Request,
     Scan,
+    Txn,
     decode_command,
     decode_request,
 )
@@ -52,10 +53,13 @@ from mcpcore.node.kv.results import (
     Result,
     Scanned,
     Swapped,
+    TxnAnswer,
+    TxnDone,
     encode_result,
 )
 from mcpcore.node.kv.snapshot import read_snapshot, write_snapshot
 from mcpcore.node.kv.store import Store
+from mcpcore.node.kv.txn import holds, refuse_txn
 from mcpcore.node.kv.watch import WatchHub
 from mcpcore.node.machine import StateMachine
 
@@ -190,6 +194,8 @@ class KeyValueMachine(StateMachine):
                 return self._end_leases(index, (lease,))
             case LeaseExpire(leases):
                 return self._end_leases(index, leases)
+            case Txn():
+                return self._txn(index, command)
         assert_never(command)
 
     def _put(self, index: int, command: Put) -> Result:
@@ -235,6 +241,32 @@ class KeyValueMachine(StateMachine):
         self._remove(index, keys[:most])
         return Deleted(self._store.revision, min(len(keys), most), None, len(keys) > most)
 
+    def _txn(self, index: int, txn: Txn) -> Result:
+        store = self._store
+        refused = refuse_txn(txn, store, self._refuse_put)
+        if refused is not None:
+            return refused
+        succeeded = all(holds(compare, store.get(compare.key)) for compare in txn.compare)
+        answers: list[TxnAnswer] = []
+        events: list[Event] = []
+        for part in txn.then if succeeded else txn.otherwise:
+            before = store.get(part.key)
+            match part:
+                case Put(key, value, lease, want_previous):
+                    record, replaced = store.put(index, key, value, lease)
+                    events.append(Event(_PUT, record, replaced))
+                    answers.append(PutDone(index, before if want_previous else None))
+                case Delete(key, want_previous):
+                    if before is not None:
+                        events.append(self._delete_one(index, key))
+                    previous = before if want_previous else None
+                    answers.append(Deleted(store.revision, int(before is not None), previous))
+                case Get():
+                    answers.append(Found(store.revision, before))
+        if events:  # together, since a watcher hears of a revision as a whole or not at all
+            self.watch.publish(index, tuple(events))
+        return TxnDone(store.revision, succeeded, tuple(answers))
+
     def _lease_grant(self, index: int, command: LeaseGrant) -> Result:
         limits, ttl_ms = self._store.limits, command.ttl_ms
         if not 0 < ttl_ms <= limits.lease_ttl_ms:
@@ -267,13 +299,13 @@ class KeyValueMachine(StateMachine):
         self.watch.publish(index, (_new(Event, (_PUT, record, replaced)),))
 
     def _remove(self, index: int, keys: Iterable[bytes]) -> None:
-        events = []
-        for key in keys:
-            old = self._store.delete(index, key)
-            tombstone = KeyValue(key, b"", 0, index, 0)
-            events.append(Event(_DELETE, tombstone, old.mod_revision))
+        events = tuple(self._delete_one(index, key) for key in keys)
         if events:
-            self.watch.publish(index, tuple(events))
+            self.watch.publish(index, events)
+
+    def _delete_one(self, index: int, key: bytes) -> Event:
+        old = self._store.delete(index, key)
+        return Event(_DELETE, KeyValue(key, b"", 0, index, 0), old.mod_revision)
 
     def _refuse_put(self, key: bytes, value: bytes, lease: int) -> Refused | None:
         limits = self._store.limits

@@ -15,6 +15,9 @@ from mcpcore.errors import InvalidInput
 KEY_BYTES_MAX: Final = 4096
 """A key has between 1 and this many bytes."""
 
+TXN_OPERATIONS_MAX: Final = 128
+"""Each list of a transaction has at most this many operations or comparisons (as in etcd)."""
+
 
 class KeyValue(NamedTuple):
     """One record, with etcd's bookkeeping. A *revision* is the log index of a change."""

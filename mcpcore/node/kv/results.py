@@ -56,6 +56,16 @@ class NotSwapped(NamedTuple):
     """The record that is there; None if there is none."""
 
 
+class TxnDone(NamedTuple):
+    """A transaction was carried out; ``revision`` is the latest change, its own if it made any."""
+
+    revision: int
+    succeeded: bool
+    """Whether its comparisons held, so that ``then`` was done and not ``otherwise``."""
+    answers: tuple[TxnAnswer, ...]
+    """One for each operation, in order."""
+
+
 class LeaseGranted(NamedTuple):
     """A new lease."""
 
@@ -137,6 +147,8 @@ class RefusalCode(StrEnum):
     LEASE_TTL = "lease_ttl"
     LEASES_FULL = "leases_full"
     LEASE_KEYS_FULL = "lease_keys_full"
+    TXN_SIZE = "txn_size"
+    TXN_TWICE = "txn_twice"
 
 
 class Refused(NamedTuple):
@@ -147,6 +159,8 @@ class Refused(NamedTuple):
     """What was wrong and what to do, for people."""
 
 
+TxnAnswer = PutDone | Deleted | Found
+"""The answer to one operation of a transaction."""
 Result = (
     PutDone
     | Deleted
@@ -162,6 +176,7 @@ Result = (
     | Compacted
     | TooSlow
     | Refused
+    | TxnDone
 )
 
 _OPTIONAL_RECORD: Final = (type(None), tuple, KeyValue)
@@ -193,6 +208,22 @@ def _refused(body: _Body) -> _Body:
     return (RefusalCode(str(body[0])), body[1])
 
 
+def _write_txn(done: TxnDone) -> tuple[object, ...]:
+    return (done.revision, done.succeeded, tuple(map(_ANSWERS.fields, done.answers)))
+
+
+def _read_txn(body: _Body) -> _Body:
+    return (body[0], body[1], read_many(body[2], _ANSWERS.read))
+
+
+_ANSWERS: Final[Codec[TxnAnswer]] = Codec(
+    "answer in a transaction",
+    (
+        form(1, PutDone, int, _OPTIONAL_RECORD, read=_record_at_1),
+        form(2, Deleted, int, int, _OPTIONAL_RECORD, bool, read=_deleted),
+        form(7, Found, int, _OPTIONAL_RECORD, read=_record_at_1),
+    ),
+)
 _RESULTS: Final[Codec[Result]] = Codec(
     "result",
     (
@@ -210,6 +241,7 @@ _RESULTS: Final[Codec[Result]] = Codec(
         form(12, Compacted, int),
         form(13, TooSlow, int),
         form(14, Refused, (str, RefusalCode), str, read=_refused),
+        form(15, TxnDone, int, bool, tuple, read=_read_txn, write=_write_txn),
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import NoneType
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgpack
 
@@ -34,6 +34,8 @@ class Form(NamedTuple):
     shapes: frozenset[Shape]
     read: Callable[[tuple[object, ...]], tuple[object, ...]] | None = None
     """Turns nested fields into their classes, raising ValueError on what is wrong in them."""
+    write: Callable[[Any], tuple[object, ...]] | None = None
+    """The reverse, for fields whose class says more than their own fields do."""
 
 
 def form(
@@ -41,13 +43,14 @@ def form(
     kind: type,
     *fields: type | tuple[type, ...],
     read: Callable[[tuple[object, ...]], tuple[object, ...]] | None = None,
+    write: Callable[[Any], tuple[object, ...]] | None = None,
 ) -> Form:
     """Describe a message; a field given as a tuple of types may have any of them."""
     shapes: list[Shape] = [(int,)]
     for field in fields:
         choices = field if isinstance(field, tuple) else (field,)
         shapes = [(*shape, choice) for shape in shapes for choice in choices]
-    return Form(tag, kind, frozenset(shapes), read)
+    return Form(tag, kind, frozenset(shapes), read, write)
 
 
 class Codec(Generic[T]):
@@ -58,12 +61,13 @@ class Codec(Generic[T]):
         forms: every kind of message, tags and classes unique.
     """
 
-    __slots__ = ("_by_tag", "_name", "_pack", "_tags")
+    __slots__ = ("_by_tag", "_name", "_pack", "_tags", "_writers")
 
     def __init__(self, name: str, forms: Iterable[Form]) -> None:
         self._name = name
         self._by_tag = {each.tag: each for each in forms}
         self._tags: dict[type, int] = {each.kind: each.tag for each in self._by_tag.values()}
+        self._writers = {each.kind: each.write for each in self._by_tag.values() if each.write}
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # 0.3 us less than packb
 
     def encode(self, message: T) -> bytes:
@@ -72,21 +76,32 @@ class Codec(Generic[T]):
         Raises:
             InvalidInput: it is of no known kind, or a field has the wrong type.
         """
+        try:
+            encoded: bytes = msgpack.packb(self.fields(message))
+        except (OverflowError, ValueError, TypeError) as error:
+            raise InvalidInput(f"{error} in {message!r}", where=self._name) from error
+        return encoded
+
+    def fields(self, message: T) -> tuple[object, ...]:
+        """The tag and the fields of a message, to be packed alone or inside another one.
+
+        Raises:
+            InvalidInput: as ``encode``.
+        """
         tag = self._tags.get(type(message))
         if tag is None:
             raise InvalidInput(f"{message!r} is no {self._name}")
         fields = (tag, *message)  # type: ignore[misc]  # every kind is a NamedTuple
         if tuple(map(type, fields)) not in self._by_tag[tag].shapes:
             raise InvalidInput(f"a field has the wrong type in {message!r}", where=self._name)
-        try:
-            encoded: bytes = msgpack.packb(fields)
-        except (OverflowError, ValueError, TypeError) as error:
-            raise InvalidInput(f"{error} in {message!r}", where=self._name) from error
-        return encoded
+        write = self._writers.get(type(message))
+        return fields if write is None else (tag, *write(message))
 
     def encode_own(self, message: T) -> bytes:
         """The bytes of a message that this library made itself, not looked at again."""
-        return self._pack((self._tags[type(message)], *message))  # type: ignore[misc]
+        write = self._writers.get(type(message))
+        body = message if write is None else write(message)
+        return self._pack((self._tags[type(message)], *body))  # type: ignore[misc]
 
     def decode(self, data: bytes) -> T:
         """Read a message, believing nothing of it but its shape.
@@ -96,17 +111,27 @@ class Codec(Generic[T]):
         """
         try:
             fields = _unpack(data, use_list=False)
-            _, kind, shapes, read = self._by_tag[fields[0]]
         except Exception as error:  # msgpack raises several unrelated classes
             raise InvalidInput(f"not a {self._name} known here: {error!r}") from error
+        try:
+            return self.read(fields)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+
+    def read(self, fields: Any) -> T:
+        """A message from its tag and its fields. Raises ValueError if they are none."""
+        try:
+            _, kind, shapes, read, _ = self._by_tag[fields[0]]
+        except (TypeError, LookupError) as error:
+            raise ValueError(f"not a {self._name} known here: {error!r}") from error
         if tuple(map(type, fields)) not in shapes:  # the tag's own type is part of the shape
-            raise InvalidInput(f"the fields of {kind.__name__} have other types")
+            raise ValueError(f"the fields of {kind.__name__} have other types")
         body = fields[1:]
         if read is not None:
             try:
                 body = read(body)
             except ValueError as error:
-                raise InvalidInput(f"in {kind.__name__}: {error}") from error
+                raise ValueError(f"in {kind.__name__}: {error}") from error
         message: T = _new(kind, body)
         return message
 

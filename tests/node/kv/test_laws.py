@@ -25,6 +25,25 @@ LIMITS = KeyValueLimits(value_bytes=4, range_records=3, leases=3, lease_keys=3, 
 keys = st.sampled_from([b"a", b"a/1", b"a/2", b"b", b"\xff", b"\xff\xff", b""])
 values = st.sampled_from([b"", b"x", b"y", b"1234", b"12345"])
 leases = st.integers(0, 12)
+compares = st.one_of(
+    st.builds(c.Compare, keys, st.just(c.Target.VALUE), st.sampled_from(c.Relation), values),
+    st.builds(
+        c.Compare,
+        keys,
+        st.sampled_from([target for target in c.Target if target is not c.Target.VALUE]),
+        st.sampled_from(c.Relation),
+        st.integers(0, 12),
+    ),
+)
+operations = st.lists(
+    st.one_of(
+        st.builds(c.Put, keys, values, leases, st.booleans()),
+        st.builds(c.Put, keys, values, st.just(0), st.just(False)),
+        st.builds(c.Delete, keys, st.booleans()),
+        st.builds(c.Get, keys),
+    ),
+    max_size=3,
+).map(tuple)
 command_lists = st.lists(
     st.one_of(
         st.builds(c.Put, keys, values, leases, st.booleans()),
@@ -41,13 +60,17 @@ command_lists = st.lists(
         st.builds(c.LeaseGrant, st.integers(0, 10)),
         st.builds(c.LeaseRevoke, leases),
         st.builds(c.LeaseExpire, st.lists(leases, max_size=4).map(tuple)),
+        st.builds(c.Txn, st.lists(compares, max_size=2).map(tuple), operations, operations),
     ),
     max_size=25,
 )
 
 
 class Model:
-    """What a key-value store is, in the plainest words: a dict key -> (value, lease, revision)."""
+    """What a key-value store is, in the plainest words: a dict from keys to their facts.
+
+    The facts of a key: value, lease, revision, create revision, version.
+    """
 
     def __init__(self):
         self.data, self.leases = {}, {}
@@ -58,7 +81,7 @@ class Model:
             case c.Put(key, value, lease):
                 if not self.allowed(key, value, lease):
                     return None
-                self.data[key] = (value, lease, index)
+                self.put(key, value, lease, index)
             case c.CompareAndSet(key, expected, value, lease):
                 if not self.allowed(key, value or b"", lease):
                     return None
@@ -71,9 +94,10 @@ class Model:
                     holds = expected == there[0 if isinstance(expected, bytes) else 2]
                 if not holds:
                     return False
-                self.data.pop(key, None)
                 if value is not None:
-                    self.data[key] = (value, lease, index)
+                    self.put(key, value, lease, index)
+                else:
+                    self.data.pop(key, None)
             case c.Delete(key):
                 return self.data.pop(key, None) is not None
             case c.DeletePrefix(prefix):
@@ -90,14 +114,57 @@ class Model:
             case c.LeaseExpire(which):
                 for lease in which:
                     self.end(lease)
+            case c.Txn(compare, then, otherwise):
+                if not all(part.key for part in (*compare, *then, *otherwise)):
+                    return None
+                if not (self.can(then) and self.can(otherwise)):
+                    return None
+                holds = all(self.holds(each) for each in compare)
+                for part in then if holds else otherwise:
+                    if isinstance(part, c.Put):
+                        self.put(part.key, part.value, part.lease, index)
+                    elif isinstance(part, c.Delete):
+                        self.data.pop(part.key, None)
+                return holds
         return True
+
+    def put(self, key, value, lease, index):
+        created, version = self.data[key][3:] if key in self.data else (index, 0)
+        self.data[key] = (value, lease, index, created, version + 1)
+
+    def can(self, operations):
+        written = [part.key for part in operations if not isinstance(part, c.Get)]
+        puts = [part for part in operations if isinstance(part, c.Put)]
+        after = {key: on for key, (_, on, *_) in self.data.items() if on}
+        return (
+            len(set(written)) == len(written)
+            and all(self.allowed(*part[:3]) for part in puts)
+            and all(
+                len(
+                    {key for key, on in after.items() if on == part.lease}
+                    | {other.key for other in puts if other.lease == part.lease}
+                )
+                <= 3
+                for part in puts
+                if part.lease
+            )
+        )
+
+    def holds(self, compare):
+        key, target, relation, expected = compare
+        there = self.data.get(key)
+        if there is None and target == c.Target.VALUE:
+            return False
+        value, lease, changed, created, version = there or (b"", 0, 0, 0, 0)
+        found = (value, version, created, changed, lease)[target]
+        return (found == expected, found != expected, found < expected, found > expected)[relation]
 
     def end(self, lease):
         if self.leases.pop(lease, None):
             self.data = {k: v for k, v in self.data.items() if v[1] != lease}
 
     def allowed(self, key, value, lease):
-        hanging = {k for k, (_, on, _) in self.data.items() if on == lease}
+        hanging = {k for k, (_, on, *_) in self.data.items() if on == lease}
         return (
             key
             and len(value) <= 4
@@ -116,7 +183,12 @@ def contents(machine):
     found, start = {}, b""
     while start is not None:
         page = r.decode_result(machine.query(c.encode_request(c.Scan(start))))
-        found.update({x.key: (x.value, x.lease, x.mod_revision) for x in page.records})
+        found.update(
+            {
+                x.key: (x.value, x.lease, x.mod_revision, x.create_revision, x.version)
+                for x in page.records
+            }
+        )
         start = page.next_key
     return found
 
@@ -125,7 +197,7 @@ def outcome(result):
     match result:
         case r.Refused():
             return None
-        case r.NotSwapped():
+        case r.NotSwapped() | r.TxnDone(succeeded=False):
             return False
         case r.Deleted(count=count) if not count:
             return False
@@ -157,7 +229,13 @@ def test_a_state_rebuilt_from_its_events_is_the_state(commands):
             assert record.mod_revision == changes.revision
             assert previous_revision == rebuilt.get(record.key, (0, 0, 0))[2]
             if kind is EventKind.PUT:
-                rebuilt[record.key] = (record.value, record.lease, record.mod_revision)
+                rebuilt[record.key] = (
+                    record.value,
+                    record.lease,
+                    record.mod_revision,
+                    record.create_revision,
+                    record.version,
+                )
             else:
                 del rebuilt[record.key]
     assert rebuilt == contents(machine)
@@ -337,7 +415,7 @@ def test_a_retried_command_of_a_session_changes_the_store_once():
     ]
 
     assert answers[0] == answers[1]
-    assert contents(state.machine) == {b"a": (b"1", 0, 2)}
+    assert contents(state.machine) == {b"a": (b"1", 0, 2, 2, 1)}
 
 
 def test_a_plain_command_needs_no_session_and_other_entries_do_not_concern_the_machine():
@@ -362,7 +440,7 @@ def test_sessions_travel_with_the_machine_so_that_a_retry_after_a_restore_applie
     retry = twin.apply(entry(3, EntryKind.SESSION, session_command(1, 0, 0, put)))
 
     assert retry == first
-    assert contents(twin.machine) == {b"a": (b"1", 0, 2)}
+    assert contents(twin.machine) == {b"a": (b"1", 0, 2, 2, 1)}
 
 
 def test_a_damaged_snapshot_of_both_leaves_both_as_they_were():

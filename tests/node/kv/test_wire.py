@@ -25,6 +25,14 @@ COMMANDS = [
     c.LeaseGrant(1000),
     c.LeaseRevoke(5),
     c.LeaseExpire((5, 6)),
+    c.Txn(
+        (
+            c.Compare(b"k", c.Target.VALUE, c.Relation.NOT_EQUAL, b"v"),
+            c.Compare.unchanged(b"k", 7),
+        ),
+        (c.Put(b"k", b"v", 3, True), c.Get(b"l")),
+        (c.Delete(b"k", True),),
+    ),
 ]
 REQUESTS = [
     c.Get(b"k"),
@@ -53,6 +61,7 @@ RESULTS = [
     r.Compacted(3),
     r.TooSlow(3),
     r.Refused(r.RefusalCode.LEASE_TTL, "no"),
+    r.TxnDone(4, True, (r.PutDone(4, RECORD), r.Deleted(4, 0), r.Found(4, None))),
 ]
 
 
@@ -88,7 +97,7 @@ def test_every_kind_of_message_is_in_these_lists():
 def test_tags_are_for_ever_since_they_stand_in_logs():
     tags = [msgpack.unpackb(c.encode_command(command))[0] for command in COMMANDS]
 
-    assert tags == [1, 2, 3, 4, 4, 4, 5, 6, 7]
+    assert tags == [1, 2, 3, 4, 4, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +109,13 @@ def test_tags_are_for_ever_since_they_stand_in_logs():
         c.Put(b"k", b"v", 1 << 70),
         c.LeaseExpire((1, b"2", object)),
         c.Get(b"k"),
+        c.Txn((), (c.Put(b"k", "v"),)),
+        c.Txn((), (c.LeaseRevoke(1),)),
+        c.Txn((), (), (c.Txn((), ()),)),
+        c.Txn((b"k",), ()),
+        c.Txn((c.Compare(b"k", c.Target.VALUE, c.Relation.EQUAL, 5),), ()),
+        c.Txn((c.Compare(b"k", c.Target.VERSION, 9, 5),), ()),
+        c.Txn([], ()),
         None,
     ],
     ids=repr,
@@ -125,6 +141,11 @@ HOSTILE = [
     msgpack.packb([[1], b"k"]),
     msgpack.packb([{1: 2}, b"k"]),
     msgpack.packb([7, [1, b"2"]]),
+    msgpack.packb([8, [[b"k", 0, 0, 5]], [], []]),
+    msgpack.packb([8, [[b"k", 9, 0, 5]], [], []]),
+    msgpack.packb([8, [], [[2, b"k"]], []]),
+    msgpack.packb([8, [], [7], []]),
+    msgpack.packb([8, [], [[8, [], [], []]], []]),
     msgpack.packb([99]),
     msgpack.packb([1, b"k", b"v", 0, False]) + b"\x00",
     b"\x91" * 2000,
