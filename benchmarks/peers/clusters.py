@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.harness.programs import Program, ProgramFailed
-from mcpcore.experiment.process_cluster import free_ports
+from mcpcore.experiment.loopback import free_ports
 
 LEADER_S = 30.0
 POLL_S = 0.05
