@@ -229,11 +229,11 @@ def measure(bench: Bench) -> None:
     for number, (name, _, _, verdict) in enumerate(rows()):
         judged(bench, "", {"history": name}, f"mcpcore, {verdict}", ("row", number))
     for length in LENGTHS:
-        judged(bench, "growth: log-stamped", {"operations": length}, "mcpcore", ("stamped", length))
-        length //= 20
-        judged(
-            bench, "growth: cas register", {"operations": length}, "mcpcore", ("register", length)
-        )
+        case = {"operations": length}
+        judged(bench, "growth: log-stamped", case, "mcpcore", ("stamped", length))
+    for length in LENGTHS:
+        case = {"operations": length // 20}
+        judged(bench, "growth: cas register", case, "mcpcore", ("register", length // 20))
 
 
 def judged(bench: Bench, table: str, case: Case, subject: str, order: tuple[str, int]) -> None:

@@ -3,8 +3,8 @@
 Each seed is 60 virtual seconds at the default
 windows (5 s election timeout, 1 s heartbeat): messages take 1 to 60 ms, disks 1 ms, commands are
 proposed at a steady rate, and the leader is cut off once for 20 s. Nothing is judged while the
-clock runs; afterwards no two members may have applied different commands. Bias: no frames, no TLS, no
-event loop: that is what "driven directly" leaves out.
+clock runs; afterwards no two members may have applied different commands. Bias: no frames, no TLS,
+no event loop: that is what "driven directly" leaves out.
 """
 
 from __future__ import annotations

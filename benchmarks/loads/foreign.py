@@ -1,7 +1,7 @@
 """Serve the orders of a module, in whatever environment has what it needs.
 
-Usage: python -m benchmarks.loads.foreign MODULE. The module, mostly one of ``benchmarks.foreign``, has ``handle(order)``, which returns an
-answer; what it raises becomes the answer.
+Usage: python -m benchmarks.loads.foreign MODULE. The module, mostly one of ``benchmarks.foreign``,
+has ``handle(order)``, which returns an answer; what it raises becomes the answer.
 """
 
 from __future__ import annotations
