@@ -89,10 +89,16 @@ class Pulse:
         self.pace = Pace.of(())
         self.disk = DiskVerdict(stalled=False, full=False, probe=False)
         self._watch = DiskWatch(self.disk_bound_ns, clocks.monotonic_ns())
+        self._due_ns = 0
+        self.awake: dict[str, Group] = {}
+        """The groups that do not sleep, by name."""
+        self.listener: Callable[[int, int], None] | None = None
+        """Called at each beat with the moment it was due, and that at which it came."""
 
     def start(self) -> None:
         """Begin to beat."""
-        self._scheduler.alarm(self, self._clocks.monotonic_ns())
+        self._due_ns = self._clocks.monotonic_ns()
+        self._scheduler.alarm(self, self._due_ns)
 
     def set_pace(self, settings: Iterable[RaftSettings]) -> None:
         """Beat as the groups need it."""
@@ -108,8 +114,9 @@ class Pulse:
 
     def rang(self, now_ns: int) -> None:
         """One beat. All beats of a node, and those of its groups, fall on multiples of theirs."""
-        beat_ns = self.pace.beat_ns
-        self._scheduler.alarm(self, now_ns + beat_ns - now_ns % beat_ns)
+        beat_ns, due_ns = self.pace.beat_ns, self._due_ns
+        self._due_ns = now_ns + beat_ns - now_ns % beat_ns
+        self._scheduler.alarm(self, self._due_ns)
         self._look_at_disk(now_ns)
         for name in self.sleepers.overdue(self.liveness, now_ns):
             self._rouse(name)
@@ -120,6 +127,8 @@ class Pulse:
                 count, mark = self.sleepers.vouched_for(peer)
                 beat = self.liveness.beat(peer, now_ns, count, mark)
                 self._scheduler.say(peer, beat_row(beat), droppable=True)
+        if self.listener is not None:
+            self.listener(due_ns, now_ns)
 
     def _look_at_disk(self, now_ns: int) -> None:
         device, before = self._device, self.disk
@@ -194,14 +203,18 @@ class Pulse:
         if state.quiet:
             if name not in self.sleepers:
                 self.sleepers.add(_sleeper(name, state))
-        elif self.sleepers:
-            self.sleepers.discard(name)
+                self.awake.pop(name, None)
+        else:
+            self.awake[name] = group
+            if self.sleepers:
+                self.sleepers.discard(name)
         if self._gate and state.role not in _STANDING:
             self._gate.leave(name)
 
     def forget(self, name: str) -> None:
         """A group has ended."""
         self.sleepers.discard(name)
+        self.awake.pop(name, None)
         self._gate.leave(name)
 
     def _rouse(self, name: str, heard_ns: int | None = None) -> None:

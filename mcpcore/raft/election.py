@@ -37,6 +37,7 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
+    state.leader_heard_ns = max(state.leader_heard_ns, office_ns(state))
     tracking.end(state)
     state.heartbeat_due_ns = NEVER
     state.uncommitted_bytes = 0
@@ -157,6 +158,7 @@ def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
     """Heard from the leader of this term: help nobody else for a while."""
     if state.role is not Role.FOLLOWER or state.leader != leader:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
+    state.leader_heard_ns = state.now_ns
     state.promise_until_ns = max(state.promise_until_ns, state.now_ns + promise_ns)
     state.reset_election_deadline()
 
