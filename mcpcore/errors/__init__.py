@@ -96,6 +96,7 @@ from mcpcore.errors.worlds import (
     NotSimulated,
     PropertyViolated,
     SimulationStuck,
+    ToolFailed,
 )
 
 __all__ = [
@@ -167,6 +168,7 @@ __all__ = [
     "Superseded",
     "TargetUnavailable",
     "TimestampTooFarAhead",
+    "ToolFailed",
     "TransferRefused",
     "TransferUnderWay",
     "UnknownGroup",

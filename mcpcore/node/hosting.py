@@ -290,7 +290,7 @@ class Hosting:
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
-        group.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1

@@ -15,12 +15,11 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-import msgpack
-
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
-from mcpcore.node import node_words
+from mcpcore.errors import CoordinationError, ProtocolViolation
+from mcpcore.node import node_status
+from mcpcore.node.arrivals import Arrivals
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
@@ -30,10 +29,8 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
-from mcpcore.node.liveness import Beat
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
-from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, from_rows
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
@@ -41,15 +38,12 @@ from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
-from mcpcore.node.storage.salvage_report import in_words
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
-from mcpcore.raft.codec import from_row
 from mcpcore.raft.membership import Change
-from mcpcore.raft.messages import Message
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -100,6 +94,7 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -189,6 +184,9 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._arrivals = Arrivals(
+                self._timekeeper, self._hosting, self._pulse, self._membership, self._comparing
+            )
             fresh = await self._hosting.recover(
                 Surroundings(
                     self._disk,
@@ -364,10 +362,9 @@ class Node:
         assert self._timekeeper is not None
         assert self._pulse is not None
         assert self._membership is not None
-        device = self._device
-        health = self._timekeeper.health()
+        assert self._disk is not None
+        device, data = self._device, self.config.data
         now_ns = self._clocks.monotonic_ns()
-        pending = device.oldest_pending_since_ns
         return {
             "node": self.config.name,
             "cluster": self.config.cluster,
@@ -375,20 +372,10 @@ class Node:
             "incarnation": device.identity.incarnation,
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
-            "log_bytes": self._log_bytes(),
             "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
-            "log_damage": in_words(self._salvage) if self._salvage is not None else [],
-            "log_bytes_written": device.stats.bytes_written,
-            "last_sync_ms": device.stats.last_sync_ns / 1e6,
-            "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
-            "clock": {
-                "state": health.state.value,
-                "may_lease": health.may_lease,
-                "reasons": list(health.reasons),
-                "view": [asdict(row) for row in self.clock.view()],
-            },
+            **node_status.of_log(device, self._disk, data, self._salvage, now_ns),
             "disk_stalled": self._pulse.disk.stalled,
-            "disk_full": device.no_space,
+            "clock": node_status.of_clock(self._timekeeper),
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
@@ -425,33 +412,8 @@ class Node:
             InvalidInput: the frame is no list of messages, or one of them is what no correct
                 member sends. The transport ends the session.
         """
-        try:
-            frame = msgpack.unpackb(payload, use_list=False)
-        except Exception as error:  # msgpack raises several unrelated classes
-            raise InvalidInput(f"not a frame of messages: {error}") from error
-        if type(frame) is not tuple or not 2 <= len(frame) <= 3 or type(frame[1]) is not tuple:
-            raise InvalidInput("a frame must be readings of time, an array of messages, and notes")
-        assert self._timekeeper is not None
-        assert self._membership is not None
-        self._timekeeper.heard(peer, frame[0])
-        for row in frame[1]:
-            if type(row) is not tuple or not row or type(row[0]) is not str:
-                raise InvalidInput("a message must be an array that starts with its group")
-            if row[0] == node_words.NODE:
-                self._hear(peer, node_words.from_row(row))
-            else:
-                self._deliver(peer, row[0], from_row(row[1:]))
-        if len(frame) == 3:
-            self._on_notes(peer, from_rows(frame[2]))
-
-    def _on_notes(self, peer: str, notes: list[Note]) -> None:
-        assert self._membership is not None
-        assert self._comparing is not None
-        for note in notes:
-            if isinstance(note, FoundingAsked | FoundingAnswered):
-                self._membership.heard(peer, note)
-            else:
-                self._comparing.heard(peer, note)
+        assert self._arrivals is not None
+        self._arrivals.frame(peer, payload)
 
     # --- what groups tell ------------------------------------------------------------------------
 
@@ -477,50 +439,10 @@ class Node:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _hear(self, peer: str, words: node_words.Words) -> None:
-        """What concerns the node, or many of its groups at once."""
-        assert self._pulse is not None
-        if isinstance(words, Beat):
-            self._pulse.heard(peer, words)
-        elif isinstance(words, node_words.Rouse):
-            self._pulse.roused(peer)
-        else:
-            for group, message in words:
-                self._deliver(peer, group, message)
-
-    def _deliver(self, peer: str, name: str, message: Message) -> None:
-        group = self._hosting.find(name)
-        if group is None:  # a group that this node does not, or not yet, or not any more have
-            self._hosting.unknown_messages += 1
-            return
-        if self._membership is not None and self._membership.withholds(name):
-            return  # it is founded, or opened, first
-        try:
-            group.receive(peer, message)
-        except ProtocolViolation as violation:
-            raise InvalidInput(str(violation)) from violation
-
     def _offended(self, peer: str, violation: ProtocolViolation) -> None:
         """A message that had to wait for its turn was one that no correct member sends."""
         if self._transport is not None:
             self._transport.end_session(peer, str(violation))
-
-    def _log_bytes(self) -> int | None:
-        """What the log takes on the disk; None if the disk does not say. A status is wanted most
-        when something is wrong, so it must not fail for the want of a file descriptor.
-        """
-        assert self._disk is not None
-        total = 0
-        try:
-            for name in self._disk.list_dir(self.config.data):
-                if name.endswith(".log"):
-                    file = self._disk.open(f"{self.config.data}/{name}")
-                    total += file.size()
-                    file.close()
-        except OSError as error:
-            logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
-            return None
-        return total
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""
