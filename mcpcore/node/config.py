@@ -16,6 +16,7 @@ from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.split import SplitSettings
 
 SCRUB_BYTES_PER_S = 1 << 20
 
@@ -58,6 +59,7 @@ class NodeConfig:
             first voters. Without it they wait until a leader sends them the log. A node that comes
             back with a wiped disk is told apart and founds nothing, so this may stay switched on.
         zone: the cloud, region or rack whose loss takes this node; empty: a zone by itself.
+        split: from when on a group here counts as read-only or split.
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
     """
@@ -76,6 +78,7 @@ class NodeConfig:
     scrub_bytes_per_s: int = SCRUB_BYTES_PER_S
     bootstrap: bool = False
     zone: str = ""
+    split: SplitSettings = field(default_factory=SplitSettings)
     versions: Versions = SPOKEN
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def gather(group: Group, around: Surveyed, told: Mapping[str, Told]) -> Evidence
         leads=state.is_leader,
         leader=state.leader,
         term=state.term,
-        contact_age_ns=now_ns - heard_ns - around.absent_ns(heard_ns, now_ns),
+        contact_age_ns=max(0, now_ns - heard_ns - around.absent_ns(heard_ns, now_ns)),
         election_timeout_ns=state.settings.election_timeout_ns,
         commit=state.commit,
         last_index=state.log.last_index,

@@ -77,15 +77,18 @@ class Judging:
         self._health = LocalHealth(SuspicionSettings())
         self._cases: dict[str, _Case] = {}
         self._unwell: dict[str, None] = {}
+        self._looked_ns = clocks.monotonic_ns()
         self.listeners: list[Listener] = []
 
     # --- what is asked -------------------------------------------------------------------------
 
     def verdict(self, group: Group) -> Verdict | None:
-        """The verdict on a group, judged now. None if we are no member of it, or it has failed."""
-        now_ns = self._clocks.monotonic_ns()
+        """The verdict on a group, as of the latest moment of which the node or the group knows: no
+        longer ago than a beat. None if we are no member of it, or it has failed.
+        """
         if not self._may_judge(group):
             return None
+        now_ns = max(self._looked_ns, group.raft.state.now_ns)
         return self._judge(group, self._survey(now_ns), None)
 
     def history(self, group: Group) -> tuple[Verdict, ...]:
@@ -115,6 +118,7 @@ class Judging:
 
     def look(self, due_ns: int, now_ns: int) -> None:
         """A beat of the node, due at ``due_ns``, has come."""
+        self._looked_ns = now_ns
         self._health.timer_ran(due_ns, now_ns)
         around: Surveyed | None = None
         letters: dict[str, list[Note]] = {}
@@ -179,7 +183,7 @@ class Judging:
             self._pulse.heard_ns,
             self._health.multiplier,
             self._health.absent_ns,
-            now_ns - pending_ns if stalled and pending_ns is not None else 0,
+            max(0, now_ns - pending_ns) if stalled and pending_ns is not None else 0,
             "" if fit else str(clock),
         )
 
@@ -221,7 +225,7 @@ class Judging:
         )
 
     def _announce(self, verdict: Verdict) -> None:
-        level = logging.WARNING if verdict.state is not SplitState.HEALTHY else logging.INFO
+        level = logging.WARNING if verdict.state.refuses_writes else logging.INFO
         logger.log(level, "%s", verdict)
         for listener in list(self.listeners):
             listener(verdict)

@@ -29,6 +29,7 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
 from mcpcore.node.pulse import Pulse
@@ -94,6 +95,7 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
         self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
@@ -184,8 +186,24 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
             self._arrivals = Arrivals(
-                self._timekeeper, self._hosting, self._pulse, self._membership, self._comparing
+                self._timekeeper,
+                self._hosting,
+                self._pulse,
+                self._membership,
+                self._comparing,
+                self._judging,
             )
             fresh = await self._hosting.recover(
                 Surroundings(
@@ -195,6 +213,7 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
                     self,
                     self._own_disks[1] if self._own_disks else self._disk,
                 )

@@ -288,6 +288,8 @@ class SplitDetector:
 
     def _catches_up(self, rejoin: _Rejoin, evidence: Evidence, now_ns: int) -> str:
         """Why this member is not there yet; empty once it is."""
+        if evidence.leads:
+            return ""  # it holds everything there is; others catch up with it
         left = evidence.leaders_index - evidence.commit
         if rejoin.target == 0:
             rejoin.target, rejoin.since_ns = max(evidence.leaders_index, 1), now_ns

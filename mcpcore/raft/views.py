@@ -67,9 +67,22 @@ def compare_views(verdicts: Iterable[Verdict | View]) -> str:
     others who do not hear each other is called a bridge. Links to members whose verdict is not at
     hand cannot be judged and are left out.
     """
+    views = _by_node(verdicts)
+    return "\n".join([*_different_states(views), *_differences(views)])
+
+
+def differences(verdicts: Iterable[Verdict | View]) -> list[str]:
+    """Only what ``compare_views`` says of leaders and links, a line each."""
+    return _differences(_by_node(verdicts))
+
+
+def _by_node(verdicts: Iterable[Verdict | View]) -> dict[str, View]:
     known = (View.of(told) if isinstance(told, Verdict) else told for told in verdicts)
-    views = {view.node: view for view in sorted(known, key=lambda view: view.node)}
-    lines = _different_states(views)
+    return {view.node: view for view in sorted(known, key=lambda view: view.node)}
+
+
+def _differences(views: dict[str, View]) -> list[str]:
+    lines = []
     claims = sorted({view.might_lead for view in views.values() if view.might_lead})
     if len(claims) > 1:
         named = "; ".join(
@@ -108,7 +121,7 @@ def compare_views(verdicts: Iterable[Verdict | View]) -> str:
         ]
         if bridges:
             lines.append(f"bridge: {one} and {other} hear each other only by {', '.join(bridges)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _different_states(views: dict[str, View]) -> list[str]:
