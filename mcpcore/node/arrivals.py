@@ -16,8 +16,9 @@ from mcpcore.node.hosting import Hosting
 from mcpcore.node.judging import Judging
 from mcpcore.node.liveness import Beat
 from mcpcore.node.membership import Membership
-from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, ViewTold, from_rows
+from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, Said, ViewTold, from_rows
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.replicated_data import DataHub
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.raft.codec import from_row
 from mcpcore.raft.messages import Message
@@ -33,10 +34,12 @@ class Arrivals:
         membership: hears of foundings, and withholds messages of groups that are not founded yet.
         comparing: hears of digests.
         judging: hears how groups look from other members.
+        data: hears about replicated data.
     """
 
     __slots__ = (
         "_comparing",
+        "_data",
         "_hosting",
         "_judging",
         "_membership",
@@ -52,6 +55,7 @@ class Arrivals:
         membership: Membership,
         comparing: Comparing,
         judging: Judging,
+        data: DataHub,
     ) -> None:
         self._judging = judging
         self._timekeeper = timekeeper
@@ -59,6 +63,7 @@ class Arrivals:
         self._pulse = pulse
         self._membership = membership
         self._comparing = comparing
+        self._data = data
 
     def frame(self, peer: str, payload: bytes) -> None:
         """One frame.
@@ -98,6 +103,8 @@ class Arrivals:
                 self._membership.heard(peer, note)
             elif isinstance(note, ViewTold):
                 self._judging.heard(peer, note)
+            elif isinstance(note, Said):
+                self._data.heard(peer, note)
             else:
                 self._comparing.heard(peer, note)
 

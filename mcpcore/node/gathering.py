@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcpcore.node.liveness import LONG_AGO_NS, Liveness
+from mcpcore.node.contacts import Contacts
 from mcpcore.node.notes import ViewTold
 from mcpcore.raft.election import office_ns
 from mcpcore.raft.evidence import Evidence, PeerEvidence
@@ -28,18 +28,15 @@ class Surveyed(NamedTuple):
     """What holds for all groups of a node at one moment.
 
     Args:
-        multiplier: of our patience.
-        absent_ns: for how much of the time between two moments we did not run.
+        contacts: how near each peer is, and how far we trust ourselves as a judge.
         disk_stalled_ns: for how long the disk has owed an answer; 0 while it answers in time.
         clock_trouble: what is wrong with our clock, in words.
         rests_on_ns: of a sleeping group: when the nodes that its sleep relies on were last heard.
     """
 
     now_ns: int
-    liveness: Liveness
+    contacts: Contacts
     rests_on_ns: Callable[[RaftState], int]
-    multiplier: float
-    absent_ns: Callable[[int, int], int]
     disk_stalled_ns: int
     clock_trouble: str
 
@@ -61,6 +58,7 @@ def gather(group: Group, around: Surveyed, told: Mapping[str, Told]) -> Evidence
     """All of it."""
     state, now_ns = group.raft.state, around.now_ns
     heard_ns = min(contact_ns(state, around.rests_on_ns), now_ns)
+    absent_ns = around.contacts.health.absent_ns(heard_ns, now_ns)
     others = sorted(state.configuration.members - {state.id})
     return Evidence(
         node=state.id,
@@ -68,13 +66,13 @@ def gather(group: Group, around: Surveyed, told: Mapping[str, Told]) -> Evidence
         leads=state.is_leader,
         leader=state.leader,
         term=state.term,
-        contact_age_ns=max(0, now_ns - heard_ns - around.absent_ns(heard_ns, now_ns)),
+        contact_age_ns=max(0, now_ns - heard_ns - absent_ns),
         election_timeout_ns=state.settings.election_timeout_ns,
         commit=state.commit,
         last_index=state.log.last_index,
         peers=tuple(_peer(state, name, around, told.get(name)) for name in others),
         votes=state.configuration.votes(state.id),
-        multiplier=around.multiplier,
+        multiplier=around.contacts.health.multiplier,
         disk_stalled_ns=around.disk_stalled_ns,
         clock_trouble=around.clock_trouble,
         snapshot=_arriving(group),
@@ -84,7 +82,8 @@ def gather(group: Group, around: Surveyed, told: Mapping[str, Told]) -> Evidence
 
 def _peer(state: RaftState, name: str, around: Surveyed, told: Told | None) -> PeerEvidence:
     progress, now_ns = state.progress.get(name), around.now_ns
-    answered_ns = around.liveness.answered_ns(name)
+    contact = around.contacts.of(name, now_ns)
+    answered_age_ns, round_trip_ns = contact.answered_age_ns, contact.round_trip_ns
     commit = last_index = term = 0
     leader = ""
     if told is not None:
@@ -97,22 +96,29 @@ def _peer(state: RaftState, name: str, around: Surveyed, told: Told | None) -> P
     if progress is not None:
         last_index = max(last_index, progress.match)
         if progress.round_trip_ns:  # it has answered us in this office
-            answered_ns = max(answered_ns, progress.contact_ns)
+            round_trip_ns = progress.round_trip_ns
+            answered_age_ns = _sooner(answered_age_ns, now_ns - progress.contact_ns)
     return PeerEvidence(
         name,
         votes=state.configuration.votes(name),
-        heard_age_ns=_age(around.liveness.heard_ns(name), now_ns),
-        answered_age_ns=_age(answered_ns, now_ns),
+        heard_age_ns=_positive(contact.heard_age_ns),
+        answered_age_ns=_positive(answered_age_ns),
         commit=commit,
         last_index=last_index,
         term=term,
         leader=leader,
-        round_trip_ns=progress.round_trip_ns if progress is not None else 0,
+        round_trip_ns=round_trip_ns,
+        phi=contact.phi,
     )
 
 
-def _age(moment_ns: int, now_ns: int) -> int | None:
-    return None if moment_ns == LONG_AGO_NS else max(0, now_ns - moment_ns)
+def _sooner(one_ns: int | None, other_ns: int) -> int:
+    return other_ns if one_ns is None else min(one_ns, other_ns)
+
+
+def _positive(age_ns: int | None) -> int | None:
+    """A beat may have come since the moment of which we speak."""
+    return None if age_ns is None else max(0, age_ns)
 
 
 def _arriving(group: Group) -> str:

@@ -37,6 +37,7 @@ from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
@@ -79,6 +80,7 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
@@ -104,6 +106,7 @@ class Group:
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
     )  # fmt: skip
 
@@ -123,6 +126,7 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
         self._observer = observer
@@ -158,8 +162,14 @@ class Group:
             rouse=self.rouse,
             wake=self.wake,
         )
+        self.quarantine = quarantine
         self._storing = Storing(
-            device, name, stored=self._stored, failed=failed, wait=self._wait_for_room
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
         )
         self._closed = False
         self.failure: Exception | None = None
@@ -447,6 +457,7 @@ class Group:
         if self.snapshots is not None:
             self.snapshots.close()
         self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 

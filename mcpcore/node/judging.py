@@ -14,7 +14,7 @@ nobody: so the highest index seen anywhere costs nothing until it matters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from mcpcore.clock import ClockHealth, ClockState
@@ -27,7 +27,6 @@ from mcpcore.node.notes import Note, ViewTold
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.raft.split import SplitDetector, SplitSettings, SplitState, Verdict
-from mcpcore.raft.suspicion import LocalHealth, SuspicionSettings
 
 logger = logging.getLogger("mcpcore.node.verdicts")
 
@@ -49,6 +48,7 @@ class Judging:
 
     Args:
         own: our name.
+        peers: names the other nodes.
         pulse: the node's beat, at which we look.
         clock_health: judges the node's clock.
         tell: sends notes to a peer; they may get lost.
@@ -57,6 +57,7 @@ class Judging:
     def __init__(
         self,
         own: str,
+        peers: Callable[[], Collection[str]],
         hosting: Hosting,
         pulse: Pulse,
         device: LogDevice,
@@ -67,6 +68,7 @@ class Judging:
         tell: Callable[[str, Sequence[Note]], None],
     ) -> None:
         self._own = own
+        self._peers = peers
         self._hosting = hosting
         self._pulse = pulse
         self._device = device
@@ -74,9 +76,9 @@ class Judging:
         self._settings = settings
         self._clock_health = clock_health
         self._tell = tell
-        self._health = LocalHealth(SuspicionSettings())
         self._cases: dict[str, _Case] = {}
         self._unwell: dict[str, None] = {}
+        self._suspected: set[str] = set()
         self._looked_ns = clocks.monotonic_ns()
         self.listeners: list[Listener] = []
 
@@ -116,10 +118,13 @@ class Judging:
 
     # --- what happens --------------------------------------------------------------------------
 
-    def look(self, due_ns: int, now_ns: int) -> None:
-        """A beat of the node, due at ``due_ns``, has come."""
+    def look(self, now_ns: int) -> None:
+        """A beat of the node has come."""
         self._looked_ns = now_ns
-        self._health.timer_ran(due_ns, now_ns)
+        contacts, threshold = self._pulse.contacts, self._settings.phi_threshold
+        self._suspected = {
+            peer for peer in self._peers() if contacts.of(peer, now_ns).phi >= threshold
+        }
         around: Surveyed | None = None
         letters: dict[str, list[Note]] = {}
         for name, group in [*self._pulse.awake.items(), *self._asleep_and_unwell()]:
@@ -164,7 +169,7 @@ class Judging:
         state = group.raft.state
         if not state.leader or group.awaiting_operator or self._pulse.disk.stalled:
             return False
-        if group.name not in self._cases:
+        if group.name not in self._cases or state.leader in self._suspected:
             return False
         age_ns = now_ns - contact_ns(state, self._pulse.heard_ns)
         return age_ns <= self._settings.suspect_timeouts * state.settings.election_timeout_ns
@@ -179,10 +184,8 @@ class Judging:
         fit = clock.state is not ClockState.UNSYNCHRONISED
         return Surveyed(
             now_ns,
-            self._pulse.liveness,
+            self._pulse.contacts,
             self._pulse.heard_ns,
-            self._health.multiplier,
-            self._health.absent_ns,
             max(0, now_ns - pending_ns) if stalled and pending_ns is not None else 0,
             "" if fit else str(clock),
         )

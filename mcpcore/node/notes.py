@@ -72,14 +72,22 @@ class ViewTold(NamedTuple):
     asks: bool
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | ViewTold
+class Said(NamedTuple):
+    """A message of anti-entropy about replicated data of that name: see ``mcpcore.crdt``."""
+
+    document: str
+    message: bytes
+
+
+Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
     FoundingAnswered: 2,
     DigestWanted: 3,
     DigestTaken: 4,
-    ViewTold: 5,
+    Said: 5,
+    ViewTold: 6,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -87,7 +95,8 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     2: (FoundingAnswered, (str, int, str, str)),
     3: (DigestWanted, (str, int)),
     4: (DigestTaken, (str, int, bytes)),
-    5: (ViewTold, (str, int, str, int, int, int, bool)),
+    5: (Said, (str, bytes)),
+    6: (ViewTold, (str, int, str, int, int, int, bool)),
 }
 
 

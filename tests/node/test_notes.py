@@ -16,6 +16,7 @@ from mcpcore.node.notes import (
     FoundingAnswered,
     FoundingAsked,
     Note,
+    Said,
     ViewTold,
     from_rows,
     to_rows,
@@ -30,6 +31,7 @@ notes = st.one_of(
     st.builds(
         ViewTold, st.text(), indexes, st.text(), indexes, indexes, indexes, asks=st.booleans()
     ),
+    st.builds(Said, st.text(), st.binary()),
 )
 words = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text()
 
@@ -66,6 +68,7 @@ def test_a_kind_of_a_later_version_is_skipped() -> None:
         (4, "main", 2**63, b"x"),
         (2, "main", 3, "", ""),
         (2, "main", True, "", ""),
+        (5, "basket", "text"),
         (1,),
         (1, b"main"),
     ],
