@@ -31,6 +31,7 @@ from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
+from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
 from mcpcore.node.scheduler import Scheduler
@@ -98,6 +99,8 @@ class Node:
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
+        self.meters = Meters()
+        """What this node has counted since it was made."""
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
         self.failure: BaseException | None = None
@@ -197,6 +200,7 @@ class Node:
                     self._pulse,
                     self,
                     self._own_disks[1] if self._own_disks else self._disk,
+                    self.meters,
                 )
             )
             self._started_ns = self._clocks.monotonic_ns()

@@ -227,6 +227,7 @@ class _Served:
             self._refuse(number, AnswerTooLarge(len(reply), most))
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
+        self._node.meters.refusals[type(error).__name__] += 1
         self._connection.send(encode_error(number, error))
 
 

@@ -33,6 +33,7 @@ from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
+from mcpcore.node.meters import Meters
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import (
@@ -160,6 +161,7 @@ class Bench:
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
             observer=Unobserved(),
+            meters=Meters(),
         )
 
     async def turns(self, count: int = 4) -> None:
