@@ -34,6 +34,7 @@ from mcpcore.node.membership import Membership
 from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
+from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
@@ -95,6 +96,7 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._data: DataHub | None = None
         self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
@@ -178,6 +180,7 @@ class Node:
                 self._clocks,
                 disk_bound_ns=config.disk_bound_ns,
                 elections_at_once=config.elections_at_once,
+                round_trip_ns=self._timekeeper.clock.round_trip_ns,
             )
             self._membership = Membership(
                 config,
@@ -187,8 +190,24 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            bulk = self._own_disks[1] if self._own_disks else self._disk
+            self._data = DataHub(
+                config.name,
+                bulk,
+                config.data,
+                budget=config.data_budget,
+                tell=self._membership.tell,
+                version=transport.version,
+                physical_ns=self._timekeeper.clock.physical_ns,
+                rng=self._rng,
+            )
             self._arrivals = Arrivals(
-                self._timekeeper, self._hosting, self._pulse, self._membership, self._comparing
+                self._timekeeper,
+                self._hosting,
+                self._pulse,
+                self._membership,
+                self._comparing,
+                self._data,
             )
             fresh = await self._hosting.recover(
                 Surroundings(
@@ -199,10 +218,12 @@ class Node:
                     self._scheduler,
                     self._pulse,
                     self,
-                    self._own_disks[1] if self._own_disks else self._disk,
+                    bulk,
                     self.meters,
                 )
             )
+            for data, how in config.replicated.items():
+                await self._data.open(data, how, how.members or config.peers)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
             if config.scrub_bytes_per_s:
@@ -248,6 +269,8 @@ class Node:
         try:
             if self._timekeeper is not None:
                 await self._timekeeper.stop()
+            if self._data is not None:
+                await self._data.close()
             if self._transport is not None:
                 await self._transport.close()
             if self._device is not None:
@@ -287,6 +310,15 @@ class Node:
             UnknownGroup: there is no such group here.
         """
         return self._hosting.group(name)
+
+    def replicated(self, name: str) -> ReplicatedData:
+        """Replicated data that this node holds; it can be changed without any quorum.
+
+        Raises:
+            UnknownData: there is none of that name.
+        """
+        assert self._data is not None, "the node is not started"
+        return self._data.data(name)
 
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
@@ -361,11 +393,24 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
+        assert self._membership is not None
+        return {
+            **self.facts(),
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The node without its groups: cheap, however many there are."""
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
         assert self._pulse is not None
-        assert self._membership is not None
         assert self._disk is not None
         device, data = self._device, self.config.data
         now_ns = self._clocks.monotonic_ns()
@@ -383,13 +428,7 @@ class Node:
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
-            "groups": {
-                group.name: {
-                    **asdict(group.status()),
-                    "standing": self._membership.standing(group),
-                }
-                for group in map(self.group, self.groups)
-            },
+            "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
@@ -405,9 +444,13 @@ class Node:
         for group in self._hosting:
             group.peer_connected(peer, incarnation=known)
         self._comparing.connected(peer)
+        if self._data is not None:
+            self._data.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
-        """Nothing to do: silence is judged by the groups, from what arrives."""
+        """For groups nothing: they judge silence by what arrives. Data waits for the session."""
+        if self._data is not None:
+            self._data.disconnected(peer)
 
     def on_frame(self, peer: str, session: int, payload: bytes) -> None:
         """Messages for groups.

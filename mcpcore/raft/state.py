@@ -54,6 +54,7 @@ class RaftState:
         "id",
         "incarnation",
         "leader",
+        "leader_heard_ns",
         "lease_void",
         "leaving",
         "log",
@@ -143,6 +144,7 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
+        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied

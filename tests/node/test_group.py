@@ -30,10 +30,10 @@ from mcpcore.node.inbox import MESSAGES_PER_TURN
 from mcpcore.node.kv.commands import LeaseKeepAlive, encode_request
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.meters import Meters
 from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
-from mcpcore.node.meters import Meters
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import (
