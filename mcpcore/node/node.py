@@ -38,7 +38,7 @@ from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
@@ -368,6 +368,12 @@ class Node:
         """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
         assert self._timekeeper is not None, "the node is not started"
         return self._timekeeper.clock
+
+    @property
+    def log_stats(self) -> DeviceStats:
+        """What the log has done since the node started."""
+        assert self._device is not None, "the node is not started"
+        return self._device.stats
 
     @property
     def groups(self) -> tuple[str, ...]:
