@@ -18,6 +18,7 @@ from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
+from mcpcore.raft.quarantine import QuarantineLimits
 from mcpcore.raft.settings import RaftSettings
 
 SCRUB_BYTES_PER_S = 1 << 20
@@ -65,6 +66,7 @@ class NodeConfig:
         data_budget: what may leave for one peer, for all replicated data together.
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
+        quarantine: how much each group keeps of what its log had to give up.
     """
 
     cluster: str
@@ -84,6 +86,7 @@ class NodeConfig:
     replicated: Mapping[str, DataConfig] = field(default_factory=dict)
     data_budget: Budget = field(default_factory=Budget)
     versions: Versions = SPOKEN
+    quarantine: QuarantineLimits = field(default_factory=QuarantineLimits)
 
     def __post_init__(self) -> None:
         if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:

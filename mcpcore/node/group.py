@@ -37,6 +37,7 @@ from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
@@ -76,6 +77,7 @@ class Group:
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
         meters: where the node counts.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
@@ -101,6 +103,7 @@ class Group:
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
     )  # fmt: skip
 
@@ -121,6 +124,7 @@ class Group:
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
         meters: Meters,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
         self._meters = meters
@@ -158,8 +162,14 @@ class Group:
             rouse=self.rouse,
             wake=self.wake,
         )
+        self.quarantine = quarantine
         self._storing = Storing(
-            device, name, stored=self._stored, failed=failed, wait=self._wait_for_room
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
         )
         self._closed = False
         self.failure: Exception | None = None
@@ -433,6 +443,7 @@ class Group:
         if self.snapshots is not None:
             self.snapshots.close()
         self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 

@@ -33,6 +33,7 @@ from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
@@ -235,6 +236,7 @@ class Hosting:
             group = self._groups.pop(name, None)
             if group is not None:
                 group.close("it was retired on this node")
+                await group.quarantine.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
@@ -253,7 +255,15 @@ class Hosting:
             self._bucket,
             partial(self._machine, found.name),
         )
-        restored = await restore(place, found, around.device)
+        quarantine = QuarantineKeeper(
+            around.disk,
+            self._config.data,
+            found.name,
+            self._config.name,
+            self._config.quarantine,
+            self._clocks.wall_ns,
+        )
+        restored = await restore(place, found, around.device, quarantine.keep)
         start = restored.start
         self._open()
         scheduler = around.scheduler
@@ -291,6 +301,7 @@ class Hosting:
             offended=self._offended,
             observer=around.observer,
             meters=around.meters,
+            quarantine=quarantine,
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
