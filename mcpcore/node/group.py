@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -36,6 +37,7 @@ from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
@@ -46,7 +48,11 @@ from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -74,6 +80,7 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
@@ -93,10 +100,13 @@ class Group:
         "_storing",
         "_wake",
         "applying",
+        "awaiting_operator",
         "failure",
+        "judging",
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
     )  # fmt: skip
 
@@ -116,6 +126,7 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
         self._observer = observer
@@ -151,12 +162,22 @@ class Group:
             rouse=self.rouse,
             wake=self.wake,
         )
+        self.quarantine = quarantine
         self._storing = Storing(
-            device, name, stored=self._stored, failed=failed, wait=self._wait_for_room
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
         )
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.judging: Judging | None = None
+        """Knows whether this group is split; None: nobody judges it."""
+        self.awaiting_operator = ""
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
@@ -192,6 +213,7 @@ class Group:
             kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here, and has not been for long.
             Rejected: not appended: not the leader, too large, too much waiting.
             InvalidInput: entries of this kind are not for callers to propose.
         """
@@ -200,6 +222,7 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
@@ -220,6 +243,7 @@ class Group:
         has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -228,6 +252,8 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        if consistency is not Consistency.STALE:
+            self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
@@ -265,6 +291,13 @@ class Group:
         self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the group is split, as this node sees it now. None if nobody judges it, or it is
+        no member, or out of service.
+        """
+        return self.judging.verdict(self) if self.judging is not None else None
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
@@ -424,6 +457,7 @@ class Group:
         if self.snapshots is not None:
             self.snapshots.close()
         self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 
@@ -482,6 +516,15 @@ class Group:
         doubt = self.applying.watch.doubt
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
+
+    def _refuse_if_read_only(self) -> None:
+        """Say at once what a caller would otherwise find out by waiting. A leader never asks:
+        whether it may write is Raft's to say.
+        """
+        if self.judging is not None and not self.raft.is_leader:
+            refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
+            if refusal is not None:
+                raise refusal
 
     def _wait_for_room(self) -> None:
         self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS

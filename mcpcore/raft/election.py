@@ -28,6 +28,8 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
         state.matched_index = state.commit
     was_leader = state.is_leader
     state.role, state.leader = Role.FOLLOWER, leader
+    if leader:
+        state.custody.led(term, leader)
     state.votes.clear()
     if was_leader:
         _lay_down_office(state)
@@ -37,6 +39,7 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
+    state.leader_heard_ns = max(state.leader_heard_ns, office_ns(state))
     tracking.end(state)
     state.heartbeat_due_ns = NEVER
     state.uncommitted_bytes = 0
@@ -87,6 +90,7 @@ def become_leader(state: RaftState) -> None:
     """Lead: announce it with an entry of our own term (sections 5.2 and 8)."""
     assert state.role is Role.CANDIDATE
     state.role, state.leader = Role.LEADER, state.id
+    state.custody.led(state.term, state.id)
     state.votes = {}
     last = state.log.last
     tracking.begin(state)
