@@ -88,6 +88,7 @@ class RaftState:
         "stateless",
         "term",
         "term_start",
+        "told_commit",
         "transfer_deadline_ns",
         "transfer_sent",
         "transfer_target",
@@ -152,6 +153,10 @@ class RaftState:
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
+        # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
+        # and the highest commit index that a leader told us, whether or not we hold the entries.
+        self.leader_heard_ns = now_ns
+        self.told_commit = applied
         self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
