@@ -19,6 +19,7 @@ from mcpcore.node.data_config import DataConfig
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
+from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.toml_table import Table, nearest, read_toml
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
@@ -30,7 +31,10 @@ from mcpcore.raft.split import SplitSettings
 
 T = TypeVar("T")
 
-MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {"kv": KeyValueNode}
+MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {
+    "kv": KeyValueNode,
+    "policy": PolicyMachine,
+}
 """What may stand after ``machine =``, and what makes it."""
 
 _ADDRESS: Final = '"127.0.0.1:7101"'
