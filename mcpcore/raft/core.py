@@ -175,7 +175,7 @@ class Raft:
         A group that sleeps hears nothing of its own: ask its node then (``Neighbours.heard_ns``).
         """
         state = self._state
-        last_ns = election.quorum_contact_ns(state) if state.is_leader else state.patience.heard_ns
+        last_ns = election.quorum_contact_ns(state) if state.is_leader else state.leader_heard_ns
         return max(0, now_ns - last_ns)
 
     def check(self) -> None:

@@ -195,6 +195,7 @@ def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
     """Heard from the leader of this term: help nobody else for a while."""
     if state.role is not Role.FOLLOWER or state.leader != leader:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
+    state.leader_heard_ns = state.now_ns
     state.patience.heard(promise_ns, state.now_ns, state.term)
     state.reset_election_deadline()
 

@@ -145,7 +145,7 @@ def wake(state: RaftState, heard_ns: int, *, by: str = "") -> None:
         state.heartbeat_due_ns = state.now_ns
         return
     patience = state.patience
-    patience.heard_ns = max(patience.heard_ns, heard_ns)
+    state.leader_heard_ns = max(state.leader_heard_ns, heard_ns)
     patience.promise_until_ns = max(patience.promise_until_ns, heard_ns + timeout)
     # From [0, timeout) after the silence was noticed: a thousand groups do not stand up at once.
     drawn_ns = heard_ns + timeout + state.rng.randrange(timeout)

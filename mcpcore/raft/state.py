@@ -59,6 +59,7 @@ class RaftState:
         "id",
         "incarnation",
         "leader",
+        "leader_heard_ns",
         "lease_void",
         "leaving",
         "links",

@@ -272,9 +272,9 @@ class Patience:
     __slots__ = (
         "_attempts",
         "_doubted_term",
+        "_heard_ns",
         "_lesson",
         "_settings",
-        "heard_ns",
         "promise_until_ns",
         "window_ns",
     )
@@ -285,8 +285,7 @@ class Patience:
         """The window last announced; the ceiling before that."""
         self.promise_until_ns = now_ns if newborn else now_ns + settings.election_ceiling_ns
         """Until then it helps no other candidate, and does not stand itself."""
-        self.heard_ns = now_ns
-        """When a leader was heard last."""
+        self._heard_ns = now_ns
         self._doubted_term = -1
         self._attempts = 0
         self._lesson = (0, now_ns)  # a window, and until when it is the least
@@ -295,9 +294,9 @@ class Patience:
         """The leader of ``term`` asked for a promise."""
         settings = self._settings
         if self._doubted_term == term:
-            self._lesson = (2 * (now_ns - self.heard_ns), now_ns + LESSON_MEMORY_NS)
+            self._lesson = (2 * (now_ns - self._heard_ns), now_ns + LESSON_MEMORY_NS)
         self._doubted_term, self._attempts = -1, 0
-        self.heard_ns = now_ns
+        self._heard_ns = now_ns
         self.window_ns = max(
             settings.election_floor_ns, min(promise_ns, settings.election_ceiling_ns)
         )

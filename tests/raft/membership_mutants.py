@@ -119,7 +119,8 @@ MEMBERSHIP = [
         "a new voter counts as if it had promised",
         "tracking",
         "    stranger = is_stranger(state, peer)\n    progress",
-        "    promises.answered(state.now_ns)\n    stranger = is_stranger(state, peer)\n    progress",
+        "    promises.answered(state.now_ns)\n    stranger = is_stranger(state, peer)\n"
+        "    progress",
         "learners",
     ),
     Mutant(
