@@ -29,6 +29,7 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
 from mcpcore.node.meters import Meters
@@ -98,6 +99,7 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
         self._data: DataHub | None = None
         self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
@@ -193,6 +195,18 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                lambda: transport.peers,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -211,6 +225,7 @@ class Node:
                 self._pulse,
                 self._membership,
                 self._comparing,
+                self._judging,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -221,6 +236,7 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
                     self,
                     bulk,
                     self.meters,
