@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
@@ -28,6 +29,7 @@ from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
@@ -49,6 +51,7 @@ from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
+from mcpcore.raft.split import SplitState
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -452,6 +455,27 @@ class Node:
                 for group in map(self.group, self.groups)
             },
         }
+
+    def survey(self) -> dict[str, Any]:
+        """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
+        assert self._membership is not None
+        assert self._judging is not None
+        return {
+            **self.facts(),
+            "groups": {
+                name: {
+                    **brief_of(group, self._judging.unwell(name)),
+                    "standing": self._membership.standing(group),
+                }
+                for name, group in ((name, self.group(name)) for name in self.groups)
+            },
+        }
+
+    def verdicts_now(self) -> Counter[SplitState]:
+        """How many groups here have which verdict, as of the last beat."""
+        assert self._judging is not None
+        found = [self._judging.unwell(name) for name in self.groups]
+        return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
 
     def facts(self) -> dict[str, Any]:
         """The node without its groups: cheap, however many there are."""

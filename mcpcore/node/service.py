@@ -113,6 +113,8 @@ class _Served:
         number, op, group, arguments = request
         if op is Op.STATUS:
             self._reply(number, self._node.status())
+        elif op is Op.SURVEY:
+            self._reply(number, self._node.survey())
         elif op is Op.PROPOSE:
             kind, data = arguments
             if kind not in (EntryKind.COMMAND, EntryKind.SESSION):

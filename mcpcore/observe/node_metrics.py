@@ -17,6 +17,7 @@ from mcpcore.node.group import Group
 from mcpcore.node.node import Node
 from mcpcore.observe.families import counter, counters, gauge, gauges, histogram
 from mcpcore.raft.outcome import Role
+from mcpcore.raft.split import SplitState
 
 GROUPS_LABELLED = 32
 """So many groups have lines of their own, if none are named."""
@@ -169,6 +170,13 @@ def _of_all(node: Node, groups: list[Group]) -> Iterator[Metric]:
         "raft_apply_lag_entries_max",
         "Entries committed and not applied, of the group that has most.",
         max((group.raft.state.commit - group.applied for group in groups), default=0),
+    )
+    verdicts = node.verdicts_now()
+    yield gauges(
+        "raft_verdict_groups",
+        "Groups here, by the verdict of this node on them.",
+        ("verdict",),
+        [((each.value,), verdicts[each]) for each in SplitState],
     )
     meters = node.meters
     yield histogram(
