@@ -145,6 +145,11 @@ class Client:
 
     # --- what a program uses ----------------------------------------------------------------
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The nodes that it may ask."""
+        return tuple(str(endpoint.address) for endpoint in self._endpoints)
+
     async def propose(
         self, command: bytes, *, group: str = "main", timeout_s: float | None = None
     ) -> Applied:
