@@ -51,6 +51,7 @@ from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration, HardState
 
 if TYPE_CHECKING:
+    from mcpcore.node.freshness import Freshness
     from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node")
@@ -73,6 +74,7 @@ class Surroundings(NamedTuple):
     scheduler: Scheduler
     pulse: Pulse
     judging: Judging
+    freshness: Freshness
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
@@ -244,6 +246,7 @@ class Hosting:
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
                 around.judging.forget(name)
+                around.freshness.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
@@ -311,7 +314,7 @@ class Hosting:
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
-        group.judging = around.judging
+        group.judging, group.freshness = around.judging, around.freshness
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1
