@@ -27,6 +27,7 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.certificates import Authority, write_pairs
 from mcpcore.node.transport.identity import CertifiedRole, Role
 from mcpcore.node.transport.security import Tls
+from mcpcore.sim.delay import Link as LinkShape
 
 GROUP: Final = "main"
 """The group of a cluster whose plan names no others."""
@@ -41,7 +42,9 @@ class ClusterPlan:
     Args:
         nodes: names; every node is a site.
         links: quality of the link for every directed pair of nodes, and of places where clients
-            are and nodes. Empty: everybody talks to everybody directly, and no link can be cut.
+            are and nodes. Empty: everybody talks to everybody directly, and on loopback no link
+            can be cut.
+        shapes: what lies between two nodes, packet by packet, where the network carries packets.
         groups: names of the groups; every node is a voter in each.
         election_timeout_s: see ``RaftSettings``.
         heartbeat_s: see ``RaftSettings``.
@@ -51,6 +54,7 @@ class ClusterPlan:
 
     nodes: tuple[str, ...]
     links: Mapping[tuple[str, str], LinkQuality] = field(default_factory=dict)
+    shapes: Mapping[tuple[str, str], LinkShape] = field(default_factory=dict)
     groups: tuple[str, ...] = (GROUP,)
     election_timeout_s: float = 1.5
     heartbeat_s: float = 0.3
@@ -80,7 +84,7 @@ class ProcessCluster:
         self.addresses: dict[str, Address] = {}
         """Where each node really listens, whatever the links do."""
         self.shaper = Shaper(plan.links, seed=plan.seed)
-        self.network = network_of(isolation, self.shaper, linked=bool(plan.links))
+        self.network = network_of(isolation, self.shaper, plan.shapes, plan.seed)
         self._cuts: list[Hindrance] = []
         self._admins: dict[str, Client] = {}
 
