@@ -49,10 +49,12 @@ from mcpcore.errors.groups import (
 )
 from mcpcore.errors.network import HandshakeRefused, MalformedFrame, Unreachable
 from mcpcore.errors.replicated import (
+    DataNotWritable,
     DeltaRefused,
     ExportRefused,
     ReplicaIdReused,
     RightsExhausted,
+    UnknownData,
     Unsupported,
 )
 from mcpcore.errors.root import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
@@ -111,6 +113,7 @@ __all__ = [
     "CommitWaitTooLong",
     "ConnectionLost",
     "CoordinationError",
+    "DataNotWritable",
     "DefinitionChanged",
     "DeltaRefused",
     "EngineFull",
@@ -171,6 +174,7 @@ __all__ = [
     "ToolFailed",
     "TransferRefused",
     "TransferUnderWay",
+    "UnknownData",
     "UnknownGroup",
     "UnknownSaga",
     "Unreachable",

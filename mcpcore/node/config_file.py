@@ -12,8 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from mcpcore.crdt import Budget
 from mcpcore.errors import InvalidInput
 from mcpcore.node.config import SCRUB_BYTES_PER_S
+from mcpcore.node.data_config import DataConfig
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
@@ -89,6 +91,11 @@ def load_node_config(path: str | Path) -> NodeFile:
         scrub_bytes_per_s = root.integer("scrub_bytes_per_s")
         if scrub_bytes_per_s < 0:
             root.refuse("scrub_bytes_per_s", "is below zero", "0 switches scrubbing off")
+    replicated = _replicated(root.table("replicated"))
+    data_budget = Budget()
+    if "data_bytes_per_s" in root:
+        data_budget = _made(Budget, {"bytes_per_s": root.integer("data_bytes_per_s")}, root,
+                            {"budget": "data_bytes_per_s"})  # fmt: skip
     root.finish()
     config = NodeConfig(
         cluster=cluster,
@@ -102,6 +109,8 @@ def load_node_config(path: str | Path) -> NodeFile:
         scrub_bytes_per_s=scrub_bytes_per_s,
         bootstrap=bootstrap,
         zone=zone,
+        replicated=replicated,
+        data_budget=data_budget,
         versions=versions,
     )
     return NodeFile(root.file, config, machines)
@@ -190,6 +199,23 @@ def _versions(root: Table) -> Versions:
     if not SPOKEN.oldest <= newest <= SPOKEN.newest:
         root.refuse("protocol_max", f"this release speaks versions {SPOKEN}, not {newest}")
     return Versions(SPOKEN.oldest, newest)
+
+
+def _replicated(table: Table) -> dict[str, DataConfig]:
+    found = {}
+    for name in table.keys:
+        _checked_name(table, name)
+        each = table.table(name)
+        given: dict[str, Any] = {}
+        if "grows_only" in each:
+            given["grows_only"] = each.flag("grows_only", False)
+        if "members" in each:
+            given["members"] = each.texts("members", '["us-east-1", "edge"]')
+        if "entries_max" in each:
+            given["entries_max"] = each.integer("entries_max")
+        each.finish()
+        found[name] = _made(DataConfig, given, each, {})
+    return found
 
 
 def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:

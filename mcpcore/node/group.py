@@ -28,14 +28,15 @@ from mcpcore.errors import (
     ReplicaInDoubt,
     StateMissing,
 )
+from mcpcore.node.applying import Applying
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.deadlines import Deadlines
-from mcpcore.node.divergence import StateWatch
 from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
@@ -74,6 +75,7 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
@@ -92,15 +94,13 @@ class Group:
         "_send",
         "_storing",
         "_wake",
-        "applied",
+        "applying",
         "failure",
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
-        "snapshots",
-        "state",
-        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -119,17 +119,12 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
-        self.watch = StateWatch(raft.state.id)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
-        self.state = state
-        self.applied = raft.state.handed
-        self.watch.reached(self.applied)
-        self.snapshots: SnapshotKeeper | None = None
-        """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
         self._clocks = clocks
         self._send = send
@@ -139,6 +134,15 @@ class Group:
         self._offended = offended
         self._inbox = Inbox()
         self._proposals = Proposals(name)
+        self.applying = Applying(
+            raft.state.id,
+            state,
+            raft.state.handed,
+            self._proposals,
+            marked=partial(observer.marked, self),
+            reached=self._reached,
+        )
+        """The state, and how far it has come."""
         machine = state.machine
         self._duties: Duties | None = None
         if isinstance(machine, LeaderDuties):
@@ -151,8 +155,14 @@ class Group:
             rouse=self.rouse,
             wake=self.wake,
         )
+        self.quarantine = quarantine
         self._storing = Storing(
-            device, name, stored=self._stored, failed=failed, wait=self._wait_for_room
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
         )
         self._closed = False
         self.failure: Exception | None = None
@@ -161,6 +171,21 @@ class Group:
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def state(self) -> ReplicatedState:
+        """The state machine and its sessions."""
+        return self.applying.state
+
+    @property
+    def applied(self) -> int:
+        """The highest index that the state holds."""
+        return self.applying.applied
+
+    @property
+    def snapshots(self) -> SnapshotKeeper | None:
+        """Takes, sends and receives snapshots; None: the log is kept for ever."""
+        return self.applying.snapshots
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -239,11 +264,6 @@ class Group:
         """The group begins here, with nothing in its log and this configuration in force."""
         self.raft.found(configuration, hard_state, self._clocks.monotonic_ns())
         self._wake(self)
-
-    def mark(self) -> None:
-        """Take a digest of the state as it is now."""
-        self.watch.mark(self.applied, self.state.digest())
-        self._observer.marked(self, self.applied)
 
     def transfer_leadership(self, target: str) -> None:
         """Begin to hand leadership to another member.
@@ -369,7 +389,7 @@ class Group:
         if ready.snapshots and self.snapshots is not None:
             self.snapshots.hear(ready.snapshots)
         if ready.committed:
-            self._apply(ready.committed)
+            self.applying.apply(ready.committed)
         if ready.reads:
             self._reading.answered(ready.reads, self.applied)
         if self._duties is not None:
@@ -414,6 +434,7 @@ class Group:
         if self.snapshots is not None:
             self.snapshots.close()
         self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 
@@ -447,17 +468,10 @@ class Group:
         if self._closed or not self.raft.snapshots.install(position, configuration):
             return False
         try:
-            self.state.adopt(fresh)
+            self.applying.adopt(position, fresh)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
             return False
-        self.applied = position.index
-        self.watch.forget()
-        self.watch.reached(position.index)
-        self._proposals.skipped_to(position.index)
-        if self.snapshots is not None:
-            self.snapshots.installed(position)
-        self._reading.applied_to(self.applied)
         self._wake(self)
         return True
 
@@ -476,7 +490,7 @@ class Group:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
     def _refuse_if_in_doubt(self) -> None:
-        doubt = self.watch.doubt
+        doubt = self.applying.watch.doubt
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
 
@@ -492,34 +506,9 @@ class Group:
             self._break(bug)
         self._wake(self)
 
-    def _apply(self, entries: list[Entry]) -> None:
-        keeper = self.snapshots
-        if keeper is None:
-            self._apply_all(entries)
-            return
-        rest = entries
-        while rest and rest[-1].index >= (mark := keeper.next_mark):
-            count = mark - rest[0].index + 1
-            self._apply_all(rest[:count])
-            keeper.mark(mark)
-            rest = rest[count:]
-        if rest:
-            self._apply_all(rest)
-        keeper.applied(entries)
-
-    def _apply_all(self, entries: list[Entry]) -> None:
-        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
-        for entry in entries:
-            result = apply(entry)
-            if entry.index == marked:
-                self.applied = marked
-                self.mark()
-                marked = self.watch.next
-            if proposals:
-                proposals.applied(entry, result)
-        self.applied = entries[-1].index
+    def _reached(self, index: int) -> None:
         self._observer.moved(self)
-        self._reading.applied_to(self.applied)
+        self._reading.applied_to(index)
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):

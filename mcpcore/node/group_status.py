@@ -67,7 +67,7 @@ class GroupObserver(Protocol):
 
 def status_of(group: Group) -> GroupStatus:
     """This group as this node sees it now."""
-    state, found = group.raft.state, group.watch.divergence
+    state, found = group.raft.state, group.applying.watch.divergence
     return GroupStatus(
         group=group.name,
         role="failed" if group.failure else state.role.value,

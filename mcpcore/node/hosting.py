@@ -32,6 +32,7 @@ from mcpcore.node.group import Group
 from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
@@ -232,6 +233,7 @@ class Hosting:
             group = self._groups.pop(name, None)
             if group is not None:
                 group.close("it was retired on this node")
+                await group.quarantine.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
@@ -250,7 +252,15 @@ class Hosting:
             self._bucket,
             partial(self._machine, found.name),
         )
-        restored = await restore(place, found, around.device)
+        quarantine = QuarantineKeeper(
+            around.disk,
+            self._config.data,
+            found.name,
+            self._config.name,
+            self._config.quarantine,
+            self._clocks.wall_ns,
+        )
+        restored = await restore(place, found, around.device, quarantine.keep)
         start = restored.start
         self._open()
         scheduler = around.scheduler
@@ -287,10 +297,11 @@ class Hosting:
             clock_health=around.timekeeper.health,
             offended=self._offended,
             observer=around.observer,
+            quarantine=quarantine,
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
-        group.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1

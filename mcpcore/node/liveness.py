@@ -69,13 +69,14 @@ class Liveness:
 
     def heard_ns(self, peer: str) -> int:
         """When the latest beat of ``peer`` arrived; long ago if none did."""
-        return self._heard_ns.get(peer, _LONG_AGO_NS)
+        return self._heard_ns.get(peer, LONG_AGO_NS)
 
     def answered_ns(self, peer: str) -> int:
         """When the latest beat was sent that ``peer`` is known to have heard, in its present life
         and ours.
         """
-        return self._answered_ns.get(peer, _LONG_AGO_NS)
+        return self._answered_ns.get(peer, LONG_AGO_NS)
 
 
-_LONG_AGO_NS = -(1 << 62)
+LONG_AGO_NS = -(1 << 62)
+"""When what never happened is said to have happened."""

@@ -54,13 +54,21 @@ class DigestTaken(NamedTuple):
     digest: bytes
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken
+class Said(NamedTuple):
+    """A message of anti-entropy about replicated data of that name: see ``mcpcore.crdt``."""
+
+    document: str
+    message: bytes
+
+
+Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
     FoundingAnswered: 2,
     DigestWanted: 3,
     DigestTaken: 4,
+    Said: 5,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -68,6 +76,7 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     2: (FoundingAnswered, (str, int, str, str)),
     3: (DigestWanted, (str, int)),
     4: (DigestTaken, (str, int, bytes)),
+    5: (Said, (str, bytes)),
 }
 
 

@@ -163,6 +163,16 @@ class Raft:
         due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
         return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)
 
+    def contact_age_ns(self, now_ns: int) -> int:
+        """How old the last sign of a working group is: on a leader, since it *sent* the latest
+        messages that a quorum answered; on others, since they heard a leader (or began to listen).
+
+        A group that sleeps hears nothing of its own: ask its node then (``Neighbours.heard_ns``).
+        """
+        state = self._state
+        last_ns = election.quorum_contact_ns(state) if state.is_leader else state.leader_heard_ns
+        return max(0, now_ns - last_ns)
+
     def check(self) -> None:
         """Every promise the state makes about itself."""
         self._state.check()

@@ -28,6 +28,8 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
         state.matched_index = state.commit
     was_leader = state.is_leader
     state.role, state.leader = Role.FOLLOWER, leader
+    if leader:
+        state.custody.led(term, leader)
     state.votes.clear()
     if was_leader:
         _lay_down_office(state)
@@ -84,6 +86,7 @@ def become_leader(state: RaftState) -> None:
     """Lead: announce it with an entry of our own term (sections 5.2 and 8)."""
     assert state.role is Role.CANDIDATE
     state.role, state.leader = Role.LEADER, state.id
+    state.custody.led(state.term, state.id)
     state.votes = {}
     last = state.log.last
     tracking.begin(state)
@@ -157,6 +160,7 @@ def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
     """Heard from the leader of this term: help nobody else for a while."""
     if state.role is not Role.FOLLOWER or state.leader != leader:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
+    state.leader_heard_ns = state.now_ns
     state.promise_until_ns = max(state.promise_until_ns, state.now_ns + promise_ns)
     state.reset_election_deadline()
 

@@ -221,6 +221,7 @@ def _replace_log(state: RaftState, position: LogPosition, configuration: Configu
     state.durable_index = min(state.durable_index, before)
     for write in state.writes:
         write.last_index = min(write.last_index, before)
+    state.custody.replaced(state.log, position, state.commit, state.leader)
     state.log.replace(position)
     state.new_blocks = []
     state.unwritten_from = position.index + 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from mcpcore.errors import InvalidInput
+from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
@@ -40,6 +41,7 @@ class RaftState:
         "chores",
         "commit",
         "configurations",
+        "custody",
         "device_full",
         "device_stalled",
         "doubt",
@@ -54,6 +56,7 @@ class RaftState:
         "id",
         "incarnation",
         "leader",
+        "leader_heard_ns",
         "lease_void",
         "leaving",
         "log",
@@ -133,6 +136,7 @@ class RaftState:
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
         self.log = log
+        self.custody = Custody()
         self.durable_hard_state = hard_state
         self.durable_index = log.last_index
         self.unwritten_from = log.last_index + 1
@@ -143,6 +147,7 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
+        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
@@ -307,7 +312,7 @@ class RaftState:
         self.gated = []
         self.new_blocks, self.base_change = [], None
         changed = hard_state if hard_state != before else None
-        return Write(pending.seq, changed, tuple(blocks), base)
+        return Write(pending.seq, changed, tuple(blocks), base, self.custody.hand_over())
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
@@ -337,6 +342,7 @@ class RaftState:
     def truncate_from(self, index: int) -> None:
         """Drop entries that the leader of this term does not have."""
         assert index > self.commit, "a committed entry is never dropped"
+        self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)
         self.log.truncate_from(index)
         # Writes under way may still put the dropped entries on the disk, but only until the write
         # that replaces them, which comes later. Until then they prove nothing about our new log.

@@ -33,6 +33,7 @@ from mcpcore.node.machine import ReplicatedState, StateMachine
 from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import (
@@ -44,10 +45,12 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
+from mcpcore.raft.quarantine import QuarantineLimits
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import EMPTY_BLOCK, Block, Configuration, Entry, EntryKind, HardState
 from tests.node.local_cluster import LocalCluster
+from tests.node.storage.ram_disk import RamDisk
 
 
 class Notes(StateMachine):
@@ -160,6 +163,9 @@ class Bench:
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
             observer=Unobserved(),
+            quarantine=QuarantineKeeper(
+                RamDisk(), "data", "main", "a", QuarantineLimits(), self.clocks.wall_ns
+            ),
         )
 
     async def turns(self, count: int = 4) -> None:
