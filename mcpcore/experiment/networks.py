@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from mcpcore.errors import ToolFailed
+from mcpcore.errors import InvalidInput, ToolFailed
 from mcpcore.experiment.loopback import Loopback
 from mcpcore.experiment.netns.bridge import Bridge
 from mcpcore.experiment.netns.namespace import Namespace
@@ -44,6 +44,29 @@ def network_of(
             return NamespaceNetwork(Bridge(loss), shaper)
         case Isolation.TUN:
             return NamespaceNetwork(WideArea(shapes, seed), shaper)
+
+
+async def choose(wanted: Isolation | None) -> tuple[Isolation, str]:
+    """The isolation to use, and why no better one, where none was asked for.
+
+    Raises:
+        InvalidInput: what was asked for is not to be had here.
+    """
+    if wanted is not None:
+        if why_not := await obstacle(wanted):
+            raise InvalidInput(
+                why_not,
+                where=f"--isolation {wanted.value}",
+                remedy="Leave it out for the best that is possible here",
+            )
+        return wanted, ""
+    why_not = ""
+    for level in Isolation:
+        found = await obstacle(level)
+        if not found:
+            return level, why_not
+        why_not = why_not or found
+    raise AssertionError("loopback is always possible")
 
 
 async def obstacle(isolation: Isolation) -> str:

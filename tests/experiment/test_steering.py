@@ -168,9 +168,14 @@ async def test_a_slow_sync_is_slow_a_stalled_one_waits_and_a_broken_one_fails(
     with pytest.raises(OSError, match="No space left") as full:
         await file.write(8, b"more", sync=True)
     assert full.value.errno == errno.ENOSPC
-    assert file.read(0, 100) == b"slowlate"
+    await file.write(4, b"room", sync=True)  # was made before
+    assert file.read(0, 100) == b"slowroom"
+
+    hand.write(Wrongs(errno=errno.EIO))
+    with pytest.raises(OSError, match="error"):
+        await file.write(0, b"x", sync=True)
     met = hand.met()
-    assert (met.slowed, met.stalled, met.failed, met.syncs) == (1, 1, 1, 2)
+    assert (met.slowed, met.stalled, met.failed, met.syncs) == (1, 1, 2, 3)
     file.close()
     disk.close()
 
