@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -35,6 +36,7 @@ from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
@@ -46,8 +48,12 @@ from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -75,6 +81,7 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        meters: where the node counts.
         quarantine: keeps what the log gives up.
     """
 
@@ -86,16 +93,20 @@ class Group:
         "_device",
         "_duties",
         "_inbox",
+        "_meters",
         "_neighbours",
         "_observer",
         "_offended",
+        "_probe",
         "_proposals",
         "_reading",
         "_send",
         "_storing",
         "_wake",
         "applying",
+        "awaiting_operator",
         "failure",
+        "judging",
         "listeners",
         "members_only",
         "name",
@@ -119,9 +130,12 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        meters: Meters,
         quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
+        self._meters = meters
+        self._probe = Probe(meters.proposals)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
@@ -167,6 +181,10 @@ class Group:
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.judging: Judging | None = None
+        """Knows whether this group is split; None: nobody judges it."""
+        self.awaiting_operator = ""
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
@@ -202,6 +220,7 @@ class Group:
             kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here, and has not been for long.
             Rejected: not appended: not the leader, too large, too much waiting.
             InvalidInput: entries of this kind are not for callers to propose.
         """
@@ -210,12 +229,15 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
         self.rouse()
-        entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
+        now_ns = self._clocks.monotonic_ns()
+        entry = self.raft.propose(data, now_ns, kind)
+        self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
@@ -230,6 +252,7 @@ class Group:
         has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -238,6 +261,8 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        if consistency is not Consistency.STALE:
+            self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
@@ -275,6 +300,13 @@ class Group:
         self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the group is split, as this node sees it now. None if nobody judges it, or it is
+        no member, or out of service.
+        """
+        return self.judging.verdict(self) if self.judging is not None else None
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
@@ -494,6 +526,15 @@ class Group:
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
 
+    def _refuse_if_read_only(self) -> None:
+        """Say at once what a caller would otherwise find out by waiting. A leader never asks:
+        whether it may write is Raft's to say.
+        """
+        if self.judging is not None and not self.raft.is_leader:
+            refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
+            if refusal is not None:
+                raise refusal
+
     def _wait_for_room(self) -> None:
         self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
 
@@ -507,6 +548,8 @@ class Group:
         self._wake(self)
 
     def _reached(self, index: int) -> None:
+        if 0 < self._probe.index <= index:
+            self._probe.applied(self._clocks.monotonic_ns())
         self._observer.moved(self)
         self._reading.applied_to(index)
 
@@ -514,6 +557,9 @@ class Group:
         if isinstance(event, MembershipNoticed):
             logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
             return
+        self._meters.role_changed(event)
+        if event.role is not Role.LEADER:
+            self._probe.abandon()
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,
