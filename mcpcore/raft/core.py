@@ -31,6 +31,7 @@ from mcpcore.raft import (
     reads,
     recall,
     reconfiguration,
+    renewal,
     replication,
     snapshots,
     tracking,
@@ -38,6 +39,7 @@ from mcpcore.raft import (
 )
 from mcpcore.raft.dispatch import dispatch
 from mcpcore.raft.doubt import Doubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
@@ -92,6 +94,7 @@ class Raft:
         stateless: no snapshot was found for where ``log`` begins, so another member must send one.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
+        links: what is known of the links; one for all groups of a node, its own if None.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -115,6 +118,7 @@ class Raft:
         stateless: bool = False,
         aligned: bool = False,
         doubt: Doubt | None = None,
+        links: Links | None = None,
     ) -> None:
         log = log if log is not None else RaftLog()
         self._state = RaftState(
@@ -130,6 +134,7 @@ class Raft:
             doubt=doubt,
             applied=log.base.index if applied is None else applied,
             stateless=stateless,
+            links=links,
         )
         self.snapshots = snapshots.Snapshots(self._state)
         """What a driver does with snapshots."""
@@ -197,8 +202,10 @@ class Raft:
             replication.resend_lost(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                renewal.renew(state)
                 state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
+                renewal.beaten(state)
         else:
             if now_ns >= state.election_deadline_ns:
                 silence = f"{state.leader or 'no leader'} has been silent"
