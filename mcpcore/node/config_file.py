@@ -19,6 +19,7 @@ from mcpcore.node.data_config import DataConfig
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
+from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.toml_table import Table, nearest, read_toml
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
@@ -26,10 +27,14 @@ from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Plaintext, Security, Tls
 from mcpcore.raft.settings import SECOND, RaftSettings
+from mcpcore.raft.split import SplitSettings
 
 T = TypeVar("T")
 
-MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {"kv": KeyValueNode}
+MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {
+    "kv": KeyValueNode,
+    "policy": PolicyMachine,
+}
 """What may stand after ``machine =``, and what makes it."""
 
 _ADDRESS: Final = '"127.0.0.1:7101"'
@@ -86,6 +91,7 @@ def load_node_config(path: str | Path) -> NodeFile:
             remedy=f'Add one: [groups.main] and below it voters = ["{node}"]',
         )
     limits = _limits(root.table("limits"))
+    split = _split(root.table("split"))
     scrub_bytes_per_s = SCRUB_BYTES_PER_S
     if "scrub_bytes_per_s" in root:
         scrub_bytes_per_s = root.integer("scrub_bytes_per_s")
@@ -109,6 +115,7 @@ def load_node_config(path: str | Path) -> NodeFile:
         scrub_bytes_per_s=scrub_bytes_per_s,
         bootstrap=bootstrap,
         zone=zone,
+        split=split,
         replicated=replicated,
         data_budget=data_budget,
         versions=versions,
@@ -236,10 +243,18 @@ def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:
 
 
 def _settings(table: Table) -> RaftSettings:
-    """Every field of ``RaftSettings``; windows stand in the file in seconds, so ``..._s``."""
+    return _in_seconds(RaftSettings, table)
+
+
+def _split(table: Table) -> SplitSettings:
+    return _in_seconds(SplitSettings, table)
+
+
+def _in_seconds(kind: Callable[..., T], table: Table) -> T:
+    """Every field of ``kind``; those in nanoseconds stand in the file in seconds, as ``..._s``."""
     given: dict[str, Any] = {}
     spelled = {}
-    for field in fields(RaftSettings):
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass, called to make one
         key = field.name.removesuffix("_ns") + "_s" if field.name.endswith("_ns") else field.name
         spelled[field.name] = key
         if key not in table:
@@ -248,10 +263,12 @@ def _settings(table: Table) -> RaftSettings:
             given[field.name] = round(table.number(key) * SECOND)
         elif type(field.default) is bool:
             given[field.name] = table.flag(key, field.default)
+        elif type(field.default) is float:
+            given[field.name] = table.number(key)
         else:
             given[field.name] = table.integer(key)
     table.finish()
-    return _made(RaftSettings, given, table, spelled)
+    return _made(kind, given, table, spelled)
 
 
 def _limits(table: Table) -> Limits:

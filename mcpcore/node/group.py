@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -47,7 +48,11 @@ from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -95,7 +100,9 @@ class Group:
         "_storing",
         "_wake",
         "applying",
+        "awaiting_operator",
         "failure",
+        "judging",
         "listeners",
         "members_only",
         "name",
@@ -167,6 +174,10 @@ class Group:
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.judging: Judging | None = None
+        """Knows whether this group is split; None: nobody judges it."""
+        self.awaiting_operator = ""
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
@@ -202,6 +213,7 @@ class Group:
             kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here, and has not been for long.
             Rejected: not appended: not the leader, too large, too much waiting.
             InvalidInput: entries of this kind are not for callers to propose.
         """
@@ -210,6 +222,7 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
@@ -230,6 +243,7 @@ class Group:
         has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -238,6 +252,8 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        if consistency is not Consistency.STALE:
+            self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
@@ -275,6 +291,13 @@ class Group:
         self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the group is split, as this node sees it now. None if nobody judges it, or it is
+        no member, or out of service.
+        """
+        return self.judging.verdict(self) if self.judging is not None else None
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
@@ -493,6 +516,15 @@ class Group:
         doubt = self.applying.watch.doubt
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
+
+    def _refuse_if_read_only(self) -> None:
+        """Say at once what a caller would otherwise find out by waiting. A leader never asks:
+        whether it may write is Raft's to say.
+        """
+        if self.judging is not None and not self.raft.is_leader:
+            refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
+            if refusal is not None:
+                raise refusal
 
     def _wait_for_room(self) -> None:
         self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS

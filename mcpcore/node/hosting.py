@@ -21,7 +21,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.catalog import CatalogFile
@@ -49,6 +49,9 @@ from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration, HardState
 
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
+
 logger = logging.getLogger("mcpcore.node")
 
 NOBODY: Final = Configuration(frozenset())
@@ -68,6 +71,7 @@ class Surroundings(NamedTuple):
     timekeeper: Timekeeper
     scheduler: Scheduler
     pulse: Pulse
+    judging: Judging
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
@@ -236,6 +240,7 @@ class Hosting:
                 await group.quarantine.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
+                around.judging.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
@@ -302,6 +307,7 @@ class Hosting:
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.judging = around.judging
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1

@@ -29,8 +29,11 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
 from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
+from mcpcore.node.policies.hosting import Policies
+from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
 from mcpcore.node.replicated_data import DataHub, ReplicatedData
@@ -95,7 +98,9 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
         self._data: DataHub | None = None
+        self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
@@ -187,6 +192,18 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                lambda: transport.peers,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -198,12 +215,14 @@ class Node:
                 physical_ns=self._timekeeper.clock.physical_ns,
                 rng=self._rng,
             )
+            self._policies = Policies(config.name, self._data, self._timekeeper.clock)
             self._arrivals = Arrivals(
                 self._timekeeper,
                 self._hosting,
                 self._pulse,
                 self._membership,
                 self._comparing,
+                self._judging,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -214,12 +233,15 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
                     self,
                     bulk,
                 )
             )
             for data, how in config.replicated.items():
                 await self._data.open(data, how, how.members or config.peers)
+            for group in self._hosting:
+                await self._policies.begin(group, self._hosting.made_as(group.name).voters)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
             if config.scrub_bytes_per_s:
@@ -254,7 +276,7 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (self._scheduler, self._membership, self._comparing):
+            for part in (self._scheduler, self._membership, self._comparing, self._policies):
                 if part is not None:
                     part.close()
             stopping = self._let_go()
@@ -316,6 +338,15 @@ class Node:
         assert self._data is not None, "the node is not started"
         return self._data.data(name)
 
+    def policy(self, group: str) -> PolicyService:
+        """The policy that a group here orders (a group whose machine is a ``PolicyMachine``).
+
+        Raises:
+            UnknownData: there is none.
+        """
+        assert self._policies is not None, "the node is not started"
+        return self._policies.service(group)
+
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
         to be told. Making it again as it was made is harmless.
@@ -324,7 +355,13 @@ class Node:
             InvalidInput: no such group can be here, or (``GroupExists``) another one is.
             StorageFailed: the log does not work.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._hosting.create(name, config)))
+        return await asyncio.shield(asyncio.ensure_future(self._create(name, config)))
+
+    async def _create(self, name: str, config: GroupConfig) -> Group:
+        group = await self._hosting.create(name, config)
+        assert self._policies is not None
+        await self._policies.begin(group, config.voters)
+        return group
 
     async def retire_group(self, name: str) -> None:
         """End a group here, and drop its log. Each of its members has to be told.
@@ -333,7 +370,12 @@ class Node:
             UnknownGroup: it is not here.
             StorageFailed: the log does not work.
         """
-        await asyncio.shield(asyncio.ensure_future(self._hosting.retire(name)))
+        await asyncio.shield(asyncio.ensure_future(self._retire(name)))
+
+    async def _retire(self, name: str) -> None:
+        await self._hosting.retire(name)
+        assert self._policies is not None
+        await self._policies.end(name)
 
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.
@@ -469,6 +511,8 @@ class Node:
         if self._membership is not None and self._comparing is not None:
             self._membership.review()
             self._comparing.reconfigured(group)
+        if self._policies is not None:
+            self._policies.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""

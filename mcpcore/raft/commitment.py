@@ -32,6 +32,8 @@ def advance_commit(state: RaftState) -> None:
 
 def learn_commit(state: RaftState, commit: int) -> None:
     """Follow the leader's commit, as far as our log is known to equal the leader's."""
+    if commit > state.told_commit:
+        state.told_commit = commit
     state.commit = max(state.commit, min(commit, state.matched_index))
 
 

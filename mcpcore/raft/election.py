@@ -39,6 +39,7 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
+    state.leader_heard_ns = max(state.leader_heard_ns, office_ns(state))
     tracking.end(state)
     state.heartbeat_due_ns = NEVER
     state.uncommitted_bytes = 0

@@ -93,6 +93,7 @@ class RaftState:
         "stateless",
         "term",
         "term_start",
+        "told_commit",
         "transfer_deadline_ns",
         "transfer_sent",
         "transfer_target",
@@ -160,6 +161,10 @@ class RaftState:
         self.stateless = stateless
         self.reunion = ReunionGuard(reunion or ReunionSettings())
         self.reunion_talk = ("", 0, 0)  # the leader, the session and the time of what was refused
+        # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
+        # and the highest commit index that a leader told us, whether or not we hold the entries.
+        self.leader_heard_ns = now_ns
+        self.told_commit = applied
         self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
