@@ -36,6 +36,7 @@ from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
@@ -48,7 +49,7 @@ from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
 from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
@@ -81,6 +82,7 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        meters: where the node counts.
         quarantine: keeps what the log gives up.
         reunions: remembers what waits for an operator, and what cuts did.
     """
@@ -93,9 +95,11 @@ class Group:
         "_device",
         "_duties",
         "_inbox",
+        "_meters",
         "_neighbours",
         "_observer",
         "_offended",
+        "_probe",
         "_proposals",
         "_reading",
         "_send",
@@ -128,10 +132,13 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        meters: Meters,
         quarantine: QuarantineKeeper,
         reunions: Reuniting,
     ) -> None:
         self.name = name
+        self._meters = meters
+        self._probe = Probe(meters.proposals)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
@@ -236,7 +243,9 @@ class Group:
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
         self.rouse()
-        entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
+        now_ns = self._clocks.monotonic_ns()
+        entry = self.raft.propose(data, now_ns, kind)
+        self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
@@ -554,6 +563,8 @@ class Group:
         self._wake(self)
 
     def _reached(self, index: int) -> None:
+        if 0 < self._probe.index <= index:
+            self._probe.applied(self._clocks.monotonic_ns())
         self._observer.moved(self)
         self._reading.applied_to(index)
 
@@ -561,6 +572,9 @@ class Group:
         if isinstance(event, MembershipNoticed):
             logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
             return
+        self._meters.role_changed(event)
+        if event.role is not Role.LEADER:
+            self._probe.abandon()
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,

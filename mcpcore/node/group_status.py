@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mcpcore.raft import recall
-from mcpcore.raft.split import SplitState
+from mcpcore.raft.split import SplitState, Verdict
 from mcpcore.raft.types import Configuration
 
 if TYPE_CHECKING:
@@ -95,6 +95,26 @@ def status_of(group: Group) -> GroupStatus:
         reunion=_reunion(group),
         divergence=asdict(found) if found else None,
     )
+
+
+def brief_of(group: Group, unwell: Verdict | None) -> dict[str, Any]:
+    """The figures of a status that cost nothing, for whoever asks about thousands of groups twice
+    a second: no digest, no configuration; a verdict only if the group is not well.
+    """
+    state, found = group.raft.state, group.applying.watch.divergence
+    return {
+        "role": "failed" if group.failure else state.role.value,
+        "term": state.term,
+        "leader": state.leader,
+        "commit": state.commit,
+        "applied": group.applied,
+        "last_index": state.log.last_index,
+        "digest": "",
+        "members": sorted(state.configuration.members),
+        "asleep": state.quiet,
+        "divergence": asdict(found) if found else None,
+        "verdict": {} if unwell is None else unwell.as_dict(),
+    }
 
 
 def _verdict(group: Group) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
@@ -78,6 +79,8 @@ class Surroundings(NamedTuple):
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
+    meters: Meters
+    """Where the groups count."""
 
 
 class Hosting:
@@ -310,6 +313,7 @@ class Hosting:
             clock_health=around.timekeeper.health,
             offended=self._offended,
             observer=around.observer,
+            meters=around.meters,
             quarantine=quarantine,
             reunions=Reuniting(around.disk, self._config.data, raft, self._clocks),
         )

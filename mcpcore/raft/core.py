@@ -31,6 +31,7 @@ from mcpcore.raft import (
     reads,
     recall,
     reconfiguration,
+    renewal,
     replication,
     reuniting,
     snapshots,
@@ -39,6 +40,7 @@ from mcpcore.raft import (
 )
 from mcpcore.raft.dispatch import dispatch
 from mcpcore.raft.doubt import Doubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
@@ -95,6 +97,7 @@ class Raft:
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
         reunion: when a reunion waits for an operator.
+        links: what is known of the links; one for all groups of a node, its own if None.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -119,6 +122,7 @@ class Raft:
         aligned: bool = False,
         doubt: Doubt | None = None,
         reunion: ReunionSettings | None = None,
+        links: Links | None = None,
     ) -> None:
         log = log if log is not None else RaftLog()
         self._state = RaftState(
@@ -135,6 +139,7 @@ class Raft:
             applied=log.base.index if applied is None else applied,
             stateless=stateless,
             reunion=reunion,
+            links=links,
         )
         self.reunions = reuniting.Reunions(self._state)
         """What a driver does about reunions."""
@@ -205,8 +210,10 @@ class Raft:
             reuniting.call_for_the_needed(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                renewal.renew(state)
                 state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
+                renewal.beaten(state)
         else:
             if now_ns >= state.election_deadline_ns:
                 silence = f"{state.leader or 'no leader'} has been silent"

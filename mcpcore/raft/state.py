@@ -14,6 +14,7 @@ from collections import deque
 from mcpcore.errors import InvalidInput
 from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import (
@@ -32,6 +33,7 @@ from mcpcore.raft.reunion_guard import ReunionGuard
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.windows import AdaptiveWindows, Patience, WindowSettings
 
 
 class RaftState:
@@ -56,12 +58,14 @@ class RaftState:
         "group",
         "handed",
         "heartbeat_due_ns",
+        "heartbeat_ns",
         "id",
         "incarnation",
         "leader",
         "leader_heard_ns",
         "lease_void",
         "leaving",
+        "links",
         "log",
         "matched_index",
         "met",
@@ -71,9 +75,9 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "patience",
         "preference",
         "progress",
-        "promise_until_ns",
         "quiet",
         "read_answers",
         "read_round",
@@ -101,6 +105,7 @@ class RaftState:
         "unwritten_from",
         "voted_for",
         "votes",
+        "windows",
         "write_seq",
         "writes",
     )
@@ -121,6 +126,7 @@ class RaftState:
         applied: int,
         stateless: bool,
         reunion: ReunionSettings | None = None,
+        links: Links | None = None,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -128,6 +134,9 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.links = links if links is not None else Links()
+        self.windows = AdaptiveWindows(WindowSettings.of(settings), self.links)
+        self.heartbeat_ns = self.windows.heartbeat_ns((), now_ns)
         self.aligned = False  # whether heartbeats leave at multiples of their interval
         self.quiet = False  # see mcpcore.raft.quiescence
         # What the driver knows of the disk beyond our own writes.
@@ -154,7 +163,6 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
-        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
@@ -227,14 +235,14 @@ class RaftState:
 
     def begin_waiting(self) -> None:
         """How long a member waits at its start before it stands for election."""
-        if self.term == 0:
-            # A newborn group has promised nothing to anybody, so its first election need not wait.
-            self.promise_until_ns = self.now_ns
+        # A newborn group has promised nothing to anybody, so its first election need not wait. A
+        # promise made before a restart is forgotten: every start behaves as if one was made.
+        newborn = self.term == 0
+        self.patience = Patience(self.windows.settings, self.now_ns, newborn=newborn)
+        if newborn:
             patience_ns = self.rng.randrange(self.settings.election_timeout_ns)
             self.election_deadline_ns = self.now_ns + patience_ns
         else:
-            # A promise made before a restart is forgotten: every start behaves as if one was made.
-            self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns
             self.reset_election_deadline()
         if self.configuration.members == {self.id}:
             self.election_deadline_ns = self.now_ns  # alone: there is nobody to wait for
@@ -374,9 +382,13 @@ class RaftState:
 
         Never less than we promised: to stand for election is to help somebody else.
         """
-        timeout = self.settings.election_timeout_ns
-        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
-        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
+        links, voters = self.links, self.configuration.voters
+        self.election_deadline_ns = self.patience.deadline_ns(
+            self.now_ns,
+            self.rng.randrange,
+            multiplier=links.multiplier,
+            round_trip_ns=links.farthest_ns(voters, self.id),
+        )
 
     # --- promises about itself --------------------------------------------------------------
 

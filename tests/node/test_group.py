@@ -30,6 +30,7 @@ from mcpcore.node.inbox import MESSAGES_PER_TURN
 from mcpcore.node.kv.commands import LeaseKeepAlive, encode_request
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import ReplicatedState, StateMachine
+from mcpcore.node.meters import Meters
 from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
@@ -165,6 +166,7 @@ class Bench:
             failed=self.broken.append,
             clock_health=lambda: ClockHealth.__new__(ClockHealth),
             observer=Unobserved(),
+            meters=Meters(),
             quarantine=QuarantineKeeper(
                 RamDisk(), "data", "main", "a", QuarantineLimits(), self.clocks.wall_ns
             ),
