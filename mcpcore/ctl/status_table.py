@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mcpcore.ctl.health import Health, NodeRow, Replica
 from mcpcore.ctl.output import readable
+from mcpcore.observe.health import Health, NodeRow, Replica
 
 _GAP: Final = 2
 _BAD: Final = "bold red"

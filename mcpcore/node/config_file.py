@@ -41,6 +41,19 @@ _ADDRESS: Final = '"127.0.0.1:7101"'
 
 
 @dataclass(frozen=True, slots=True)
+class ObserveAt:
+    """The table ``[observe]``.
+
+    Args:
+        listen: where `/metrics`, `/healthz` and `/readyz` are served.
+        groups: which groups have lines of their own; None: all, if they are few.
+    """
+
+    listen: Address
+    groups: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFile:
     """A configuration file that was read and found good.
 
@@ -48,11 +61,13 @@ class NodeFile:
         path: the file.
         config: what ``Node`` takes.
         machines: the kind of each group's state machine, by the group's name.
+        observe: where metrics and health are told; None: nowhere.
     """
 
     path: Path
     config: NodeConfig
     machines: Mapping[str, str]
+    observe: ObserveAt | None = None
 
     def machine(self, group: str) -> StateMachine:
         """A new state machine for a group: what ``Node`` takes as its second argument. A group
@@ -102,6 +117,12 @@ def load_node_config(path: str | Path) -> NodeFile:
     if "data_bytes_per_s" in root:
         data_budget = _made(Budget, {"bytes_per_s": root.integer("data_bytes_per_s")}, root,
                             {"budget": "data_bytes_per_s"})  # fmt: skip
+    observe = None
+    if "observe" in root:
+        table = root.table("observe")
+        at = address_at(table, "listen", listening=True)
+        named = table.texts("groups", '["main"]') if "groups" in table else None
+        observe = ObserveAt(at, named)
     root.finish()
     config = NodeConfig(
         cluster=cluster,
@@ -120,7 +141,7 @@ def load_node_config(path: str | Path) -> NodeFile:
         data_budget=data_budget,
         versions=versions,
     )
-    return NodeFile(root.file, config, machines)
+    return NodeFile(root.file, config, machines, observe)
 
 
 # --- What node files and client profiles have in common -----------------------------------------

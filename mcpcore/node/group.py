@@ -36,9 +36,11 @@ from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.storing import Storing
@@ -47,7 +49,7 @@ from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
 from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
@@ -80,7 +82,9 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        meters: where the node counts.
         quarantine: keeps what the log gives up.
+        reunions: remembers what waits for an operator, and what cuts did.
     """
 
     __slots__ = (
@@ -91,16 +95,17 @@ class Group:
         "_device",
         "_duties",
         "_inbox",
+        "_meters",
         "_neighbours",
         "_observer",
         "_offended",
+        "_probe",
         "_proposals",
         "_reading",
         "_send",
         "_storing",
         "_wake",
         "applying",
-        "awaiting_operator",
         "failure",
         "judging",
         "listeners",
@@ -108,6 +113,7 @@ class Group:
         "name",
         "quarantine",
         "raft",
+        "reunions",
     )  # fmt: skip
 
     def __init__(
@@ -126,9 +132,13 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        meters: Meters,
         quarantine: QuarantineKeeper,
+        reunions: Reuniting,
     ) -> None:
         self.name = name
+        self._meters = meters
+        self._probe = Probe(meters.proposals)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
@@ -176,12 +186,17 @@ class Group:
         """What was raised here in the middle of a change; None while the group is in service."""
         self.judging: Judging | None = None
         """Knows whether this group is split; None: nobody judges it."""
-        self.awaiting_operator = ""
-        """The reunion that waits for an operator's answer, in words; empty if none does."""
+        self.reunions = reunions
+        reunions.wake = self.wake
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def awaiting_operator(self) -> str:
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
+        return self.raft.state.reunion.words()
 
     @property
     def state(self) -> ReplicatedState:
@@ -228,7 +243,9 @@ class Group:
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
         self.rouse()
-        entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
+        now_ns = self._clocks.monotonic_ns()
+        entry = self.raft.propose(data, now_ns, kind)
+        self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
@@ -244,6 +261,7 @@ class Group:
 
         Raises:
             GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
+            ReunionRefused: an operator must agree first that this member catches up.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -253,6 +271,7 @@ class Group:
         self._refuse_without_state()
         self._refuse_if_in_doubt()
         if consistency is not Consistency.STALE:
+            self.reunions.refuse()
             self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
@@ -406,6 +425,8 @@ class Group:
             if self._hears(to):
                 self._send(to, self.name, message)
         if ready.write is not None:
+            if ready.write.dropped:
+                self.reunions.lost(ready.write.dropped)
             self._storing.put(ready.write)
         for event in ready.events:
             self._announce(event)
@@ -420,6 +441,8 @@ class Group:
         if self._configuration is not self.raft.state.configuration:
             self._configuration = self.raft.state.configuration
             self._observer.reconfigured(self)
+        if self.reunions.busy:
+            self.reunions.look()
         if self.raft.has_more or len(self._inbox):
             self._wake(self)
         self._deadlines.arm(self.raft, None if self._duties is None else self._duties.due_ns)
@@ -458,6 +481,7 @@ class Group:
             self.snapshots.close()
         self._storing.close()
         self.quarantine.close()
+        self.reunions.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 
@@ -539,6 +563,8 @@ class Group:
         self._wake(self)
 
     def _reached(self, index: int) -> None:
+        if 0 < self._probe.index <= index:
+            self._probe.applied(self._clocks.monotonic_ns())
         self._observer.moved(self)
         self._reading.applied_to(index)
 
@@ -546,6 +572,9 @@ class Group:
         if isinstance(event, MembershipNoticed):
             logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
             return
+        self._meters.role_changed(event)
+        if event.role is not Role.LEADER:
+            self._probe.abandon()
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,

@@ -93,6 +93,12 @@ class Judging:
         now_ns = max(self._looked_ns, group.raft.state.now_ns)
         return self._judge(group, self._survey(now_ns), None)
 
+    def unwell(self, name: str) -> Verdict | None:
+        """The latest verdict on a group that is not well; None if it is, or is not judged here.
+        Cheap: nothing is judged anew.
+        """
+        return self._cases[name].detector.verdict if name in self._unwell else None
+
     def history(self, group: Group) -> tuple[Verdict, ...]:
         """How the verdict on a group has changed since this node started, the oldest first."""
         case = self._cases.get(group.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
@@ -28,10 +29,12 @@ from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
 from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
+from mcpcore.node.meters import Meters
 from mcpcore.node.policies.hosting import Policies
 from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
@@ -40,7 +43,7 @@ from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
@@ -48,6 +51,7 @@ from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
+from mcpcore.raft.split import SplitState
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -105,6 +109,8 @@ class Node:
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
+        self.meters = Meters()
+        """What this node has counted since it was made."""
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
         self.failure: BaseException | None = None
@@ -236,6 +242,7 @@ class Node:
                     self._judging,
                     self,
                     bulk,
+                    self.meters,
                 )
             )
             for data, how in config.replicated.items():
@@ -408,6 +415,12 @@ class Node:
         return self._timekeeper.clock
 
     @property
+    def log_stats(self) -> DeviceStats:
+        """What the log has done since the node started."""
+        assert self._device is not None, "the node is not started"
+        return self._device.stats
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return self._hosting.names
@@ -431,11 +444,45 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
+        assert self._membership is not None
+        return {
+            **self.facts(),
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
+        }
+
+    def survey(self) -> dict[str, Any]:
+        """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
+        assert self._membership is not None
+        assert self._judging is not None
+        return {
+            **self.facts(),
+            "groups": {
+                name: {
+                    **brief_of(group, self._judging.unwell(name)),
+                    "standing": self._membership.standing(group),
+                }
+                for name, group in ((name, self.group(name)) for name in self.groups)
+            },
+        }
+
+    def verdicts_now(self) -> Counter[SplitState]:
+        """How many groups here have which verdict, as of the last beat."""
+        assert self._judging is not None
+        found = [self._judging.unwell(name) for name in self.groups]
+        return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
+
+    def facts(self) -> dict[str, Any]:
+        """The node without its groups: cheap, however many there are."""
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
         assert self._pulse is not None
-        assert self._membership is not None
         assert self._disk is not None
         device, data = self._device, self.config.data
         now_ns = self._clocks.monotonic_ns()
@@ -453,13 +500,6 @@ class Node:
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
-            "groups": {
-                group.name: {
-                    **asdict(group.status()),
-                    "standing": self._membership.standing(group),
-                }
-                for group in map(self.group, self.groups)
-            },
             "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }

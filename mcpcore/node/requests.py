@@ -56,11 +56,15 @@ class Op(IntEnum):
     """(changes, force): administrators only; answered with (term, index) once the change of
     membership is committed. What a change looks like is in ``changes``."""
 
+    SURVEY = 60
+    """(): as STATUS, with what costs nothing only; for whoever asks often."""
+
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
     Op.STATUS: (),
+    Op.SURVEY: (),
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),

@@ -113,6 +113,8 @@ class _Served:
         number, op, group, arguments = request
         if op is Op.STATUS:
             self._reply(number, self._node.status())
+        elif op is Op.SURVEY:
+            self._reply(number, self._node.survey())
         elif op is Op.PROPOSE:
             kind, data = arguments
             if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
@@ -240,6 +242,7 @@ class _Served:
             self._refuse(number, AnswerTooLarge(len(reply), most))
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
+        self._node.meters.refusals[type(error).__name__] += 1
         self._connection.send(encode_error(number, error))
 
 

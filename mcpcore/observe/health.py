@@ -141,16 +141,17 @@ def judge(accounts: Iterable[Account], *, lag_max: int = LAG_MAX) -> Health:
     rows = tuple(_row(account) for account in accounts)
     groups = sorted({group for row in rows for group in row.replicas})
     problems = [*_silent(rows), *_misplaced(rows)]
+    found: dict[str, dict[str, Replica]] = {row.label: {} for row in rows}
+    known = {row.label for row in rows}
     for group in groups:
         replicas = {row.label: row.replicas[group] for row in rows if group in row.replicas}
-        replicas = _compared(replicas)
-        rows = tuple(
-            replace(row, replicas={**row.replicas, group: replicas[row.label]})
-            if group in row.replicas
-            else row
-            for row in rows
-        )
-        problems += _of_group(group, replicas, {row.label for row in rows}, lag_max)
+        for label, replica in _compared(replicas).items():
+            found[label][group] = replicas[label] = replica
+        problems += _of_group(group, replicas, known, lag_max)
+    rows = tuple(
+        replace(row, replicas={group: found[row.label][group] for group in row.replicas})
+        for row in rows
+    )
     problems += _of_nodes(rows)
     return Health(rows, tuple(problems))
 
@@ -262,7 +263,8 @@ def _compared(replicas: Mapping[str, Replica]) -> dict[str, Replica]:
     compared = {}
     for label, replica in replicas.items():
         digests = at_index[replica.applied]
-        agrees = None if digests.total() < 2 else len(digests) == 1
+        told = replica.digest and digests.total() > 1
+        agrees = len(digests) == 1 if told else None
         compared[label] = replace(replica, lag=max(0, highest - replica.applied), agrees=agrees)
     return compared
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.ctl.health import Account, Health, judge
 from mcpcore.ctl.status_table import render, to_json
+from mcpcore.observe.health import Account, Health, judge
 
 NAMES = ("a", "b", "c")
 
