@@ -164,7 +164,7 @@ class _Reality:
             healed_s=healed_s,
             clients_ended_s=ended_s,
             failure=failure,
-            impossible=tuple(self.faults.impossible),
+            impossible=(*self.faults.impossible, *scenario.beyond_processes),
             environment={
                 "mcpcore": __version__,
                 "python": platform.python_version(),
