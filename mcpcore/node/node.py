@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
@@ -28,16 +29,21 @@ from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
+from mcpcore.node.meters import Meters
+from mcpcore.node.policies.hosting import Policies
+from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
 from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
@@ -45,6 +51,7 @@ from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
+from mcpcore.raft.split import SplitState
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -95,11 +102,15 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
         self._data: DataHub | None = None
+        self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
+        self.meters = Meters()
+        """What this node has counted since it was made."""
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
         self.failure: BaseException | None = None
@@ -187,6 +198,18 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                lambda: transport.peers,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -198,12 +221,14 @@ class Node:
                 physical_ns=self._timekeeper.clock.physical_ns,
                 rng=self._rng,
             )
+            self._policies = Policies(config.name, self._data, self._timekeeper.clock)
             self._arrivals = Arrivals(
                 self._timekeeper,
                 self._hosting,
                 self._pulse,
                 self._membership,
                 self._comparing,
+                self._judging,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -214,12 +239,16 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
                     self,
                     bulk,
+                    self.meters,
                 )
             )
             for data, how in config.replicated.items():
                 await self._data.open(data, how, how.members or config.peers)
+            for group in self._hosting:
+                await self._policies.begin(group, self._hosting.made_as(group.name).voters)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
             if config.scrub_bytes_per_s:
@@ -254,7 +283,7 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (self._scheduler, self._membership, self._comparing):
+            for part in (self._scheduler, self._membership, self._comparing, self._policies):
                 if part is not None:
                     part.close()
             stopping = self._let_go()
@@ -316,6 +345,15 @@ class Node:
         assert self._data is not None, "the node is not started"
         return self._data.data(name)
 
+    def policy(self, group: str) -> PolicyService:
+        """The policy that a group here orders (a group whose machine is a ``PolicyMachine``).
+
+        Raises:
+            UnknownData: there is none.
+        """
+        assert self._policies is not None, "the node is not started"
+        return self._policies.service(group)
+
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
         to be told. Making it again as it was made is harmless.
@@ -324,7 +362,13 @@ class Node:
             InvalidInput: no such group can be here, or (``GroupExists``) another one is.
             StorageFailed: the log does not work.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._hosting.create(name, config)))
+        return await asyncio.shield(asyncio.ensure_future(self._create(name, config)))
+
+    async def _create(self, name: str, config: GroupConfig) -> Group:
+        group = await self._hosting.create(name, config)
+        assert self._policies is not None
+        await self._policies.begin(group, config.voters)
+        return group
 
     async def retire_group(self, name: str) -> None:
         """End a group here, and drop its log. Each of its members has to be told.
@@ -333,7 +377,12 @@ class Node:
             UnknownGroup: it is not here.
             StorageFailed: the log does not work.
         """
-        await asyncio.shield(asyncio.ensure_future(self._hosting.retire(name)))
+        await asyncio.shield(asyncio.ensure_future(self._retire(name)))
+
+    async def _retire(self, name: str) -> None:
+        await self._hosting.retire(name)
+        assert self._policies is not None
+        await self._policies.end(name)
 
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.
@@ -366,6 +415,12 @@ class Node:
         return self._timekeeper.clock
 
     @property
+    def log_stats(self) -> DeviceStats:
+        """What the log has done since the node started."""
+        assert self._device is not None, "the node is not started"
+        return self._device.stats
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return self._hosting.names
@@ -389,11 +444,45 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
+        assert self._membership is not None
+        return {
+            **self.facts(),
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
+        }
+
+    def survey(self) -> dict[str, Any]:
+        """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
+        assert self._membership is not None
+        assert self._judging is not None
+        return {
+            **self.facts(),
+            "groups": {
+                name: {
+                    **brief_of(group, self._judging.unwell(name)),
+                    "standing": self._membership.standing(group),
+                }
+                for name, group in ((name, self.group(name)) for name in self.groups)
+            },
+        }
+
+    def verdicts_now(self) -> Counter[SplitState]:
+        """How many groups here have which verdict, as of the last beat."""
+        assert self._judging is not None
+        found = [self._judging.unwell(name) for name in self.groups]
+        return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
+
+    def facts(self) -> dict[str, Any]:
+        """The node without its groups: cheap, however many there are."""
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
         assert self._pulse is not None
-        assert self._membership is not None
         assert self._disk is not None
         device, data = self._device, self.config.data
         now_ns = self._clocks.monotonic_ns()
@@ -411,13 +500,6 @@ class Node:
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
-            "groups": {
-                group.name: {
-                    **asdict(group.status()),
-                    "standing": self._membership.standing(group),
-                }
-                for group in map(self.group, self.groups)
-            },
             "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
@@ -469,6 +551,8 @@ class Node:
         if self._membership is not None and self._comparing is not None:
             self._membership.review()
             self._comparing.reconfigured(group)
+        if self._policies is not None:
+            self._policies.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""

@@ -94,6 +94,10 @@ class Pulse:
         self.disk = DiskVerdict(stalled=False, full=False, probe=False)
         self._watch = DiskWatch(self.disk_bound_ns, clocks.monotonic_ns())
         self._due_ns = clocks.monotonic_ns()
+        self.awake: dict[str, Group] = {}
+        """The groups that do not sleep, by name."""
+        self.listener: Callable[[int], None] | None = None
+        """Called at each beat with the moment at which it came."""
 
     def start(self) -> None:
         """Begin to beat."""
@@ -128,6 +132,8 @@ class Pulse:
                 count, mark = self.sleepers.vouched_for(peer)
                 beat = self.liveness.beat(peer, now_ns, count, mark)
                 self._scheduler.say(peer, beat_row(beat), droppable=True)
+        if self.listener is not None:
+            self.listener(now_ns)
 
     def _look_at_disk(self, now_ns: int) -> None:
         device, before = self._device, self.disk
@@ -207,14 +213,18 @@ class Pulse:
         if state.quiet:
             if name not in self.sleepers:
                 self.sleepers.add(_sleeper(name, state))
-        elif self.sleepers:
-            self.sleepers.discard(name)
+                self.awake.pop(name, None)
+        else:
+            self.awake[name] = group
+            if self.sleepers:
+                self.sleepers.discard(name)
         if self._gate and state.role not in _STANDING:
             self._gate.leave(name)
 
     def forget(self, name: str) -> None:
         """A group has ended."""
         self.sleepers.discard(name)
+        self.awake.pop(name, None)
         self._gate.leave(name)
 
     def _rouse(self, name: str, heard_ns: int | None = None) -> None:

@@ -285,6 +285,20 @@ class DataHub:
                 if self._version(peer) >= NOTES_SINCE:
                     replicator.connected(peer)
 
+    async def release(self, name: str) -> None:
+        """Have nothing more to do with a piece of data, and drop its file.
+
+        Raises:
+            UnknownData: it is not here.
+            OSError: the disk does not work.
+        """
+        data = self.data(name)
+        del self._data[name]
+        data._closed = True
+        data._running.stop()
+        await data._file.close()
+        data._file.remove()
+
     async def close(self) -> None:
         """Say nothing more, and make everything durable."""
         for data in self._data.values():

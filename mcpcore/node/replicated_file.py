@@ -137,6 +137,14 @@ class ReplicaFile:
         if self._file is not None:
             self._file.close()
 
+    def remove(self) -> None:
+        """Remove the file, which is closed.
+
+        Raises:
+            OSError: the disk does not work.
+        """
+        self._disk.remove(self._path)
+
     # --- changes --------------------------------------------------------------------------------
 
     def append(self, delta: State) -> asyncio.Future[None]:

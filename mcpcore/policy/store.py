@@ -7,12 +7,14 @@ refuses nothing. It must never open, wait, or read a clock: times are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mcpcore.clock import Reading, Timestamp
 from mcpcore.crdt import AWSet, Causal, CausalContext, Cells
-from mcpcore.errors import InvalidInput
+from mcpcore.crdt.causal import PRESENT
+from mcpcore.crdt.values import unpack
+from mcpcore.errors import InvalidInput, Rejected
 from mcpcore.policy.conflicts import Conflict, find_conflicts
 from mcpcore.policy.edits import (
     Add,
@@ -27,12 +29,15 @@ from mcpcore.policy.edits import (
     vector_of,
 )
 from mcpcore.policy.engine import judge
-from mcpcore.policy.log import Prefix, loosen
+from mcpcore.policy.live import Live
+from mcpcore.policy.log import loosen
 from mcpcore.policy.model import Decision, Request, Statement
 from mcpcore.policy.network import Connection
+from mcpcore.policy.prefix import Prefix
 from mcpcore.policy.roles import check_edge
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.signing import TenantKey, is_signed_by
-from mcpcore.policy.view import Mode, View
+from mcpcore.policy.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,11 @@ class PolicyStore:
         self.state = Causal() if state is None else state
         self.prefix = Prefix() if prefix is None else prefix
         self.mode = mode
-        self.malformed: list[str] = []
-        """What is in the set and cannot be read as an edit; it counts for nothing."""
         self._decoded: dict[bytes, Edit | str] = {}
         self._view: tuple[CausalContext, int, Prefix, View] | None = None
+        self._live: Live | None = None
+        self._live_of = CausalContext()
+        self._live_count = 0
 
     # --- editing --------------------------------------------------------------------------------
 
@@ -95,13 +101,7 @@ class PolicyStore:
         Raises:
             InvalidInput: a statement that this tenant does not have here.
         """
-        targets = tuple(
-            edit.dot
-            for edit in self.view.sound
-            if isinstance(edit.body, Add)
-            and edit.body.statement.id == statement.id
-            and edit.tenant == author.tenant
-        )
+        targets = tuple(edit.dot for edit in self.live.additions(statement, author.tenant))
         if not targets:
             raise InvalidInput(
                 f"{author.tenant} has no such statement here", where=f"statement {statement.id}"
@@ -114,16 +114,12 @@ class PolicyStore:
 
     def expel(self, author: Author, member: str, role: str, at: Reading) -> Causal:
         """Take a role from a member, as far as it is seen here. Returns the delta to send."""
-        targets = tuple(
-            edit.dot
-            for edit in self.view.sound
-            if isinstance(edit.body, Enrol) and (edit.body.member, edit.body.role) == (member, role)
-        )
+        targets = tuple(edit.dot for edit in self.live.enrolments((member, role)))
         return self._edit(author, Expel(*check_edge(member, role), targets), at)
 
     def note(self, author: Author, key: str, value: str, at: Reading) -> Causal:
         """Set a setting of a document over all values seen here. Returns the delta to send."""
-        seen = self.view.notes.get((author.tenant, author.document, key), ())
+        seen = self.live.notes((author.tenant, author.document, key))
         return self._edit(author, Note(key, value, tuple(edit.dot for edit in seen)), at)
 
     def settle(
@@ -153,6 +149,29 @@ class PolicyStore:
         data = (edit if author.key is None else author.key.sign(edit)).encode()
         self._decoded[data] = decode(data)
         return AWSet(self.state).add(self.replica, data)
+
+    def submit(self, edits: Sequence[Edit]) -> Causal:
+        """Make edits that were drafted on a copy of this replica. Returns the delta to send.
+
+        Raises:
+            Rejected: the replica has gone on since; draft them anew.
+            InvalidInput: they are not proved to be their tenant's.
+        """
+        replica, number = self.state.context.next_dot(self.replica)
+        for place, edit in enumerate(edits):
+            if edit.dot != (replica, number + place):
+                raise Rejected("the policy was edited meanwhile on this node; do it once more")
+            if edit.epoch > self.prefix.epoch:
+                raise InvalidInput("an edit that knows more of the log than there is", where="edit")
+            keys = self.prefix.keys(edit.tenant)
+            if keys and not is_signed_by(edit, keys):
+                raise InvalidInput(
+                    f"edits of {edit.tenant} need a signature by one of its keys", where="edit"
+                )
+        delta = Causal()
+        for edit in edits:
+            delta.join(AWSet(self.state).add(self.replica, edit.encode()))
+        return delta
 
     # --- merging --------------------------------------------------------------------------------
 
@@ -189,18 +208,39 @@ class PolicyStore:
         self._view = context.copy(), count, self.prefix, view
         return view
 
+    @property
+    def live(self) -> Live:
+        """What it adds up to now, kept up to date: asking again after an edit costs that edit."""
+        context, entries = self.state.context, self.state.entries
+        news: list[Edit] = []
+        if context != self._live_of:
+            fresh = context.minus(self._live_of)
+            for dot in fresh:
+                entry = entries.get(dot)
+                if entry is not None:
+                    self._live_count += 1
+                    if entry.kind == PRESENT and len(entry.path) == 1:
+                        edit = self._read(unpack(entry.path[0]))
+                        if isinstance(edit, Edit):
+                            news.append(edit)
+            self._live_of.join(fresh)
+        if self._live is None or self._live_count != len(entries):
+            # The first time, or something was taken out.
+            self._live = Live(self.edits(), self.prefix, self.mode)
+            self._live_count = len(entries)
+        elif news or self._live.prefix is not self.prefix:
+            self._live.learn(news, self.prefix)
+        return self._live
+
     def edits(self) -> list[Edit]:
         """Everything that was said."""
-        found: list[Edit] = []
-        malformed: list[str] = []
-        for element in AWSet(self.state):
-            edit = self._read(element)
-            if isinstance(edit, Edit):
-                found.append(edit)
-            else:
-                malformed.append(edit)
-        self.malformed = malformed
-        return found
+        return self.read(self.state)
+
+    @property
+    def malformed(self) -> list[str]:
+        """What is in the set and cannot be read as an edit, and why; it counts for nothing."""
+        found = (self._read(element) for element in AWSet(self.state))
+        return [why for why in found if isinstance(why, str)]
 
     def _read(self, element: object) -> Edit | str:
         if not isinstance(element, bytes):
@@ -216,16 +256,25 @@ class PolicyStore:
 
     def decide(self, question: Request | Connection) -> Decision:
         """Allowed or not, as far as this replica knows."""
-        return judge(self.view.engine, question)
+        return judge(self.live.engine, question)
 
     @property
     def conflicts(self) -> list[Conflict]:
         """What is left for people to decide."""
         return find_conflicts(self.view)
 
+    def pending(self) -> list[Edit]:
+        """Every loosening that waits for the log."""
+        return self.live.pending()
+
+    def read(self, delta: Causal) -> list[Edit]:
+        """The edits in a delta that can be read."""
+        found = (self._read(element) for element in AWSet(delta))
+        return [edit for edit in found if isinstance(edit, Edit)]
+
     def to_order(self) -> list[bytes]:
         """Commands for the log: every loosening that waits. Ordering one twice is harmless."""
-        return [loosen(edit) for edit in self.view.pending]
+        return [loosen(edit) for edit in self.pending()]
 
     def check(self) -> None:
         """Every promise this structure makes about itself."""
@@ -270,6 +319,10 @@ def _faults(delta: Causal, prefix: Prefix) -> Iterator[str]:
         except InvalidInput as error:
             yield str(error)
             continue
-        keys = prefix.keys(edit.tenant)
-        if keys and not is_signed_by(edit, keys):
+        since = prefix.signed_since(edit.tenant)
+        if since is None or is_signed_by(edit, prefix.once_kept(edit.tenant)):
+            continue
+        if edit.signature or edit.epoch >= since:
+            # Unsigned ones from before the first key are let through, so that whoever lost its
+            # memory gets the same set as everybody; they count for nothing.
             yield f"an edit in the name of {edit.tenant} without its signature"

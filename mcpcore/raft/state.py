@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections import deque
 
 from mcpcore.errors import InvalidInput
+from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import (
@@ -26,9 +28,12 @@ from mcpcore.raft.outcome import (
 )
 from mcpcore.raft.preference import Preference
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reunion import ReunionSettings
+from mcpcore.raft.reunion_guard import ReunionGuard
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.windows import AdaptiveWindows, Patience, WindowSettings
 
 
 class RaftState:
@@ -39,7 +44,9 @@ class RaftState:
         "base_change",
         "chores",
         "commit",
+        "commit_waits",
         "configurations",
+        "custody",
         "device_full",
         "device_stalled",
         "doubt",
@@ -51,12 +58,14 @@ class RaftState:
         "group",
         "handed",
         "heartbeat_due_ns",
+        "heartbeat_ns",
         "id",
         "incarnation",
         "leader",
         "leader_heard_ns",
         "lease_void",
         "leaving",
+        "links",
         "log",
         "matched_index",
         "met",
@@ -66,9 +75,9 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "patience",
         "preference",
         "progress",
-        "promise_until_ns",
         "quiet",
         "read_answers",
         "read_round",
@@ -77,6 +86,8 @@ class RaftState:
         "reads_next_id",
         "reads_waiting",
         "retiring",
+        "reunion",
+        "reunion_talk",
         "rng",
         "role",
         "session_counter",
@@ -86,6 +97,7 @@ class RaftState:
         "stateless",
         "term",
         "term_start",
+        "told_commit",
         "transfer_deadline_ns",
         "transfer_sent",
         "transfer_target",
@@ -93,6 +105,7 @@ class RaftState:
         "unwritten_from",
         "voted_for",
         "votes",
+        "windows",
         "write_seq",
         "writes",
     )
@@ -112,6 +125,8 @@ class RaftState:
         doubt: Doubt | None = None,
         applied: int,
         stateless: bool,
+        reunion: ReunionSettings | None = None,
+        links: Links | None = None,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -119,6 +134,9 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.links = links if links is not None else Links()
+        self.windows = AdaptiveWindows(WindowSettings.of(settings), self.links)
+        self.heartbeat_ns = self.windows.heartbeat_ns((), now_ns)
         self.aligned = False  # whether heartbeats leave at multiples of their interval
         self.quiet = False  # see mcpcore.raft.quiescence
         # What the driver knows of the disk beyond our own writes.
@@ -134,6 +152,7 @@ class RaftState:
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
         self.log = log
+        self.custody = Custody()
         self.durable_hard_state = hard_state
         self.durable_index = log.last_index
         self.unwritten_from = log.last_index + 1
@@ -144,11 +163,16 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
-        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
+        self.reunion = ReunionGuard(reunion or ReunionSettings())
+        self.reunion_talk = ("", 0, 0)  # the leader, the session and the time of what was refused
+        # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
+        # and the highest commit index that a leader told us, whether or not we hold the entries.
+        self.leader_heard_ns = now_ns
+        self.told_commit = applied
         self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
@@ -165,6 +189,7 @@ class RaftState:
         self.term_start = 0
         self.uncommitted_bytes = 0
         self.lease_void = False
+        self.commit_waits = (0, now_ns)  # for a commit beyond this index, since then
         self.office_since_ns = 0
         self.chores = False
         self.retiring = False
@@ -210,14 +235,14 @@ class RaftState:
 
     def begin_waiting(self) -> None:
         """How long a member waits at its start before it stands for election."""
-        if self.term == 0:
-            # A newborn group has promised nothing to anybody, so its first election need not wait.
-            self.promise_until_ns = self.now_ns
+        # A newborn group has promised nothing to anybody, so its first election need not wait. A
+        # promise made before a restart is forgotten: every start behaves as if one was made.
+        newborn = self.term == 0
+        self.patience = Patience(self.windows.settings, self.now_ns, newborn=newborn)
+        if newborn:
             patience_ns = self.rng.randrange(self.settings.election_timeout_ns)
             self.election_deadline_ns = self.now_ns + patience_ns
         else:
-            # A promise made before a restart is forgotten: every start behaves as if one was made.
-            self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns
             self.reset_election_deadline()
         if self.configuration.members == {self.id}:
             self.election_deadline_ns = self.now_ns  # alone: there is nobody to wait for
@@ -309,7 +334,7 @@ class RaftState:
         self.gated = []
         self.new_blocks, self.base_change = [], None
         changed = hard_state if hard_state != before else None
-        return Write(pending.seq, changed, tuple(blocks), base)
+        return Write(pending.seq, changed, tuple(blocks), base, self.custody.hand_over())
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
@@ -339,6 +364,7 @@ class RaftState:
     def truncate_from(self, index: int) -> None:
         """Drop entries that the leader of this term does not have."""
         assert index > self.commit, "a committed entry is never dropped"
+        self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)
         self.log.truncate_from(index)
         # Writes under way may still put the dropped entries on the disk, but only until the write
         # that replaces them, which comes later. Until then they prove nothing about our new log.
@@ -356,15 +382,20 @@ class RaftState:
 
         Never less than we promised: to stand for election is to help somebody else.
         """
-        timeout = self.settings.election_timeout_ns
-        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
-        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
+        links, voters = self.links, self.configuration.voters
+        self.election_deadline_ns = self.patience.deadline_ns(
+            self.now_ns,
+            self.rng.randrange,
+            multiplier=links.multiplier,
+            round_trip_ns=links.farthest_ns(voters, self.id),
+        )
 
     # --- promises about itself --------------------------------------------------------------
 
     def check(self) -> None:
         """Every promise this state makes about itself."""
         self.log.check()
+        self.reunion.check()
         if self.doubt is not None:
             self.doubt.check()
             assert self.role is Role.FOLLOWER, "whoever is in doubt stands for nothing"
@@ -389,6 +420,7 @@ class RaftState:
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)
                 assert peer in self.configuration.members or peer in self.leaving
                 assert not (progress.stranger and progress.match), "a stranger holds nothing"
+                assert progress.waiting or not progress.held_up
                 assert progress.inflight_bytes == sum(size for _, size, _ in progress.inflight)
         else:
             assert not self.progress

@@ -17,6 +17,7 @@ from mcpcore.node.notes import (
     FoundingAsked,
     Note,
     Said,
+    ViewTold,
     from_rows,
     to_rows,
 )
@@ -27,6 +28,9 @@ notes = st.one_of(
     st.builds(FoundingAnswered, st.text(), st.sampled_from(range(3)), st.text(), st.text()),
     st.builds(DigestWanted, st.text(), indexes),
     st.builds(DigestTaken, st.text(), indexes, st.binary(min_size=1, max_size=32)),
+    st.builds(
+        ViewTold, st.text(), indexes, st.text(), indexes, indexes, indexes, asks=st.booleans()
+    ),
     st.builds(Said, st.text(), st.binary()),
 )
 words = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text()
