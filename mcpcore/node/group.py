@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -182,15 +183,18 @@ class Group:
         """
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
-        self._refuse_if_closed()
-        self._refuse_without_state()
-        self._refuse_if_in_doubt()
+        raft = self.raft
+        if self._closed or raft.state.stateless or self.watch.divergence is not None:
+            self._refuse_if_closed()
+            self._refuse_without_state()
+            self._refuse_if_in_doubt()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
-        self.rouse()
-        entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
+        if raft.quiet:
+            self.rouse()
+        entry = raft.propose(data, self._clocks.monotonic_ns(), kind)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
@@ -508,18 +512,24 @@ class Group:
         keeper.applied(entries)
 
     def _apply_all(self, entries: list[Entry]) -> None:
-        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
-        for entry in entries:
-            result = apply(entry)
-            if entry.index == marked:
-                self.applied = marked
-                self.mark()
-                marked = self.watch.next
-            if proposals:
-                proposals.applied(entry, result)
-        self.applied = entries[-1].index
+        rest = entries
+        while rest and rest[0].index <= (marked := self.watch.next) <= rest[-1].index:
+            count = marked - rest[0].index + 1
+            self._apply_some(rest[:count])
+            self.mark()
+            rest = rest[count:]
+        if rest:
+            self._apply_some(rest)
         self._observer.moved(self)
         self._reading.applied_to(self.applied)
+
+    def _apply_some(self, entries: list[Entry]) -> None:
+        results = self.state.apply(entries)
+        if self._proposals:
+            self._proposals.applied(entries, results)
+        else:
+            deque(results, maxlen=0)
+        self.applied = entries[-1].index
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):

@@ -174,18 +174,20 @@ class ReplicatedState:
         self.machine = machine
         self.sessions = SessionTable() if sessions is None else sessions
 
-    def apply(self, entry: Entry) -> bytes:
-        """Apply one committed entry and return what its proposer is to be told.
+    def apply(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        """Apply committed entries one by one, each giving what its proposer is to be told.
 
         A COMMAND entry gives the machine's own result. A SESSION entry gives an encoded
         ``SessionAnswer``. Other kinds do not concern the machine and give no bytes.
         """
-        term, index, kind, data = entry
-        if kind == _COMMAND:
-            return self.machine.apply(index, data)
-        if kind == _SESSION:
-            return self.sessions.apply(index, data, self.machine.apply, term)
-        return b""
+        apply, apply_session = self.machine.apply, self.sessions.apply
+        for term, index, kind, data in entries:
+            if kind == _COMMAND:
+                yield apply(index, data)
+            elif kind == _SESSION:
+                yield apply_session(index, data, apply, term)
+            else:
+                yield b""
 
     def snapshot(self) -> Iterator[bytes]:
         """Both states of this moment, as chunks; the promise of ``StateMachine.snapshot``."""

@@ -135,7 +135,7 @@ def test_sessions_travel_with_the_changes() -> None:
     register = Entry(1, 1, EntryKind.SESSION, register_session())
     put = encode_command(Put(b"a", b"1"))
     for state in (ours, away):
-        state.apply(register)
+        list(state.apply([register]))
     once = Entry(1, 2, EntryKind.SESSION, session_command(1, 0, 0, put))
     answer = ours.apply(once)
     away.apply_changes(ours.changes_since(1) or ())
