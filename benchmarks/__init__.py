@@ -1,0 +1,1 @@
+"""Benchmarks that argue against themselves: ``python -m benchmarks list``."""

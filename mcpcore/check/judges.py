@@ -14,6 +14,7 @@ from mcpcore.check.bylog import check_by_log
 from mcpcore.check.causal import check_causal
 from mcpcore.check.clocks import check_clock_order
 from mcpcore.check.history import History
+from mcpcore.check.leases import check_leases
 from mcpcore.check.linear import check_linearizable
 from mcpcore.check.long_fork import check_long_fork
 from mcpcore.check.model import Model
@@ -27,6 +28,7 @@ from mcpcore.check.models import (
     Register,
 )
 from mcpcore.check.numbers import check_bank, check_counter, check_unique_ids
+from mcpcore.check.policies import check_policies
 from mcpcore.check.queues import check_queue, check_total_queue
 from mcpcore.check.replicas import check_convergence
 from mcpcore.check.sagas import check_sagas
@@ -34,6 +36,7 @@ from mcpcore.check.sessions import check_sessions
 from mcpcore.check.sets import check_set, check_set_full
 from mcpcore.check.txn import check_list_append, check_rw_register
 from mcpcore.check.verdict import Judgement
+from mcpcore.check.watches import check_watches
 from mcpcore.errors import InvalidInput
 
 
@@ -100,6 +103,9 @@ _OTHERS: Mapping[str, Judge] = {
         h, healed_ns=o.healed_ns, within_ns=o.within_ns
     ),
     "sagas": lambda h, o, b: check_sagas(h),
+    "leases": lambda h, o, b: check_leases(h),
+    "watches": lambda h, o, b: check_watches(h),
+    "policies": lambda h, o, b: check_policies(h),
     "clock-order": lambda h, o, b: check_clock_order(h),
 }
 

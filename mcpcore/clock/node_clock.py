@@ -264,6 +264,11 @@ class NodeClock:
         found = ((peer, est.estimate(at)) for peer, est in self._estimators.items())
         return {peer: estimate for peer, estimate in found if estimate is not None}
 
+    def round_trip_ns(self, peer: str) -> int:
+        """The shortest round trip to ``peer`` lately; 0 if it is no peer or never answered."""
+        estimator = self._estimators.get(peer)
+        return (estimator.delay_ns or 0) if estimator is not None else 0
+
     def agreement(self, monotonic_ns: int | None = None) -> Agreement | NoAgreement:
         """What the cluster's time is against our steady time."""
         return self._agreement_of(self.estimates(monotonic_ns))

@@ -1,6 +1,6 @@
 """Replicated data types that converge: counters, registers, sets, flags, maps, anti-entropy."""
 
-from mcpcore.crdt.anti_entropy import AntiEntropy, Limits, Send
+from mcpcore.crdt.anti_entropy import AntiEntropy, Send
 from mcpcore.crdt.budget import Budget
 from mcpcore.crdt.causal import Causal, Entry, Path
 from mcpcore.crdt.cells import Cells
@@ -8,6 +8,7 @@ from mcpcore.crdt.codec import decode, encode
 from mcpcore.crdt.context import CausalContext, Dot, replica_id
 from mcpcore.crdt.counters import BoundedCounter, GCounter, PNCounter
 from mcpcore.crdt.lattice import Lattice, covers, join
+from mcpcore.crdt.limits import Limits
 from mcpcore.crdt.maps import GMap, Map
 from mcpcore.crdt.registers import (
     DWFlag,

@@ -21,16 +21,17 @@ again by the next digest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from mcpcore.crdt.budget import Budget, TokenBucket
+from mcpcore.crdt.budget import TokenBucket
 from mcpcore.crdt.buffer import DeltaBuffer
 from mcpcore.crdt.causal import Causal
 from mcpcore.crdt.cells import Cells
 from mcpcore.crdt.context import CausalContext, check_replica
 from mcpcore.crdt.guard import Authorise, anybody, inspect
+from mcpcore.crdt.limits import Limits
 from mcpcore.crdt.messages import (
     Ack,
     Delta,
@@ -46,34 +47,6 @@ from mcpcore.crdt.stability import collect, stable_context
 from mcpcore.errors import DeltaRefused, InvalidInput
 
 State: TypeAlias = Cells | Causal
-_HEADER_BYTES: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The bounds of one replica's anti-entropy.
-
-    Args:
-        message_bytes: how large our messages get, unless one entry alone is larger.
-        receive_bytes_max: larger messages are refused unread.
-        buffer_bytes_max: the delta buffer, for all peers together.
-        outbox_messages_max: answers, and parts of repairs, that wait for a peer's budget. Beyond
-            it the oldest are dropped, and the next digest makes up for them.
-        digest_every_ns: how often digests are sent.
-        retry_after_ns: when deltas without an answer are sent again.
-        events_ahead_max: how far one delta may advance any replica's numbers.
-        ahead_ns_max: how far timestamps may lie ahead of the wall clock that ``receive`` is told.
-    """
-
-    message_bytes: int = 16 * 1024
-    receive_bytes_max: int = 4 * 1024 * 1024
-    buffer_bytes_max: int = 4 * 1024 * 1024
-    outbox_messages_max: int = 1024
-    digest_every_ns: int = 5_000_000_000
-    retry_after_ns: int = 1_000_000_000
-    events_ahead_max: int = 1 << 40
-    ahead_ns_max: int = 500_000_000
-    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +67,24 @@ class _Peer:
         "bulk",
         "digest_ns",
         "heard",
+        "met",
         "repairs",
         "sent",
         "sent_ns",
         "told",
+        "up",
     )
 
-    def __init__(self, newest: int, heard: State, budget: Budget, now_ns: int) -> None:
+    def __init__(self, newest: int, heard: State, bucket: TokenBucket, now_ns: int) -> None:
         self.acked = newest
         self.sent = newest
         self.sent_ns = now_ns
         self.digest_ns = now_ns
         self.heard = heard
         self.told: CausalContext | None = None
-        self.bucket = TokenBucket(budget, now_ns)
+        self.bucket = bucket
+        self.up = True
+        self.met = True
         self.answers: deque[bytes] = deque()
         self.repairs: deque[bytes] = deque()
         self.bulk = False
@@ -122,6 +99,9 @@ class AntiEntropy:
         peers: names of the other members, as the transport knows them.
         session: a number that differs at each start, so that answers to an earlier life are known.
         authorise: who may say what; see :mod:`mcpcore.crdt.guard`.
+        bucket: gives a peer's token bucket; for several states that share one budget.
+        erases: whether messages take things out. Without this each claims no more than it brings,
+            and what is gone here is gone by agreement elsewhere (see ``mcpcore.policy``).
     """
 
     def __init__(
@@ -134,12 +114,16 @@ class AntiEntropy:
         now_ns: int = 0,
         limits: Limits | None = None,
         authorise: Authorise = anybody,
+        bucket: Callable[[str], TokenBucket] | None = None,
+        erases: bool = True,
     ) -> None:
         self.replica = check_replica(replica)
         self.state: State = state
         self.session = session
         self.limits = Limits() if limits is None else limits
         self._authorise = authorise
+        self._bucket = bucket or (lambda peer: TokenBucket(self.limits.budget, self._now_ns))
+        self._erases = erases
         self._buffer: DeltaBuffer[State] = DeltaBuffer(self.limits.buffer_bytes_max)
         self._peers: dict[str, _Peer] = {}
         self._now_ns = now_ns
@@ -162,9 +146,32 @@ class AntiEntropy:
         fresh = type(self.state).bottom
         self._peers = {
             name: self._peers.get(name)
-            or _Peer(self._buffer.newest, fresh(), self.limits.budget, self._now_ns)
+            or _Peer(self._buffer.newest, fresh(), self._bucket(name), self._now_ns)
             for name in names
         }
+
+    def connected(self, peer: str, now_ns: int) -> None:
+        """A peer can be reached again: begin with a digest. Changes follow once it has answered,
+        so that one that does not know this protocol is told nothing but digests.
+        """
+        self._now_ns = max(self._now_ns, now_ns)
+        known = self._peers.get(peer)
+        if known is not None:
+            known.up, known.met, known.bulk = True, False, False
+            known.sent, known.digest_ns = known.acked, now_ns
+            known.answers.clear()
+            known.repairs.clear()
+
+    def disconnected(self, peer: str) -> None:
+        """A peer cannot be reached: spend nothing on it until :meth:`connected`."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.up = False
+
+    @property
+    def told(self) -> Mapping[str, CausalContext]:
+        """What each peer has last said to have seen; those that never did are left out."""
+        return {name: p.told for name, p in self._peers.items() if p.told is not None}
 
     # --- changes of our own ---------------------------------------------------------------------
 
@@ -180,10 +187,14 @@ class AntiEntropy:
         """
         if not isinstance(self.state, Causal):
             return 0
-        told = {name: p.told for name, p in self._peers.items() if p.told is not None}
-        delta = collect(self.state, stable_context(self.state.context, self._peers, told))
+        stable = stable_context(self.state.context, self._peers, self.told)
+        delta = collect(self.state, stable)
         self.changed(delta)
         return len(delta.context)
+
+    def reshaped(self) -> None:
+        """The state was changed beside the protocol, the same way at all members."""
+        self._surveyed = None
 
     def _keep(self, delta: State, origin: str) -> None:
         if not delta.is_bottom():
@@ -213,6 +224,7 @@ class AntiEntropy:
             raise DeltaRefused(peer, "it is not a member")
         self._now_ns = max(self._now_ns, now_ns)
         message = decode_message(data, size_bytes_max=self.limits.receive_bytes_max)
+        known.met = True
         match message:
             case Ack():
                 self._acknowledged(known, message)
@@ -225,7 +237,9 @@ class AntiEntropy:
                 self._post(known, Ack(session, first, last))
                 return news
             case Part(low, high, answer, state):
-                lacking = _delta(self.state.part(low, high), state) if answer else None
+                lacking = None
+                if answer:
+                    lacking = self._sayable(_delta(self.state.part(low, high), state))
                 news = self._take(peer, known, state, wall_ns)
                 if lacking is not None and not lacking.is_bottom():
                     self._post(known, Part(low, high, False, lacking))
@@ -256,6 +270,12 @@ class AntiEntropy:
             known.acked = max(known.acked, min(ack.last, known.sent))
             self._buffer.forget(min(p.acked for p in self._peers.values()))
 
+    def _sayable(self, state: State) -> State:
+        """What of a state may be said: all of it, or no more events than it brings."""
+        if self._erases or not isinstance(state, Causal):
+            return state
+        return Causal(state.entries, CausalContext(state.entries))
+
     def _compare(self, known: _Peer, digest: Digest) -> None:
         known.told = digest.context
         if digest.answer:
@@ -269,11 +289,11 @@ class AntiEntropy:
         if known.repairs:
             return  # a repair is on its way already, and the next digest will judge it
         if digest.whole.count == 0 and not digest.context:
-            self._send_parts(known, self.state)
+            self._send_parts(known, self._sayable(self.state))
         elif known.acked < self._buffer.newest and known.acked + 1 >= self._buffer.oldest:
             return  # deltas are on their way and may be all that is missing
         elif isinstance(self.state, Causal):
-            news = self.state.unseen_by(digest.context)
+            news = self._sayable(self.state.unseen_by(digest.context))
             if not news.is_bottom():
                 self._send_parts(known, news)
             elif digest.answer and self.state.context == digest.context:
@@ -286,7 +306,7 @@ class AntiEntropy:
             return  # what it asks for is probably among what is on its way
         send, ask = compare(self._survey(), spans)
         for span in send:
-            part = self.state.part(span.low, span.high)
+            part = self._sayable(self.state.part(span.low, span.high))
             self._post(known, Part(span.low, span.high, True, part))
         for i in range(0, len(ask), 64):
             self._post(known, Probe(tuple(ask[i : i + 64])))
@@ -303,6 +323,8 @@ class AntiEntropy:
         self._now_ns = max(self._now_ns, now_ns)
         sends: list[Send] = []
         for name, peer in self._peers.items():
+            if not peer.up:
+                continue
             if now_ns >= peer.digest_ns:
                 peer.digest_ns = now_ns + self.limits.digest_every_ns
                 self._post(peer, self._digest(answer=True))
@@ -312,12 +334,12 @@ class AntiEntropy:
     def _poll_peer(self, name: str, peer: _Peer, now_ns: int, sends: list[Send]) -> None:
         """Answers first, then changes, then repairs: what is short and new does not wait."""
         self._drain(name, peer, peer.answers, sends)
-        if not peer.answers and self._poll_deltas(name, peer, now_ns, sends):
+        if peer.met and not peer.answers and self._poll_deltas(name, peer, now_ns, sends):
             self._drain(name, peer, peer.repairs, sends)
             peer.bulk = peer.bulk and bool(peer.repairs)
 
     def _drain(self, name: str, peer: _Peer, queue: deque[bytes], sends: list[Send]) -> None:
-        while queue and peer.bucket.take(len(queue[0]), self._now_ns):
+        while queue and peer.bucket.take(self._cost(queue[0]), self._now_ns):
             sends.append(Send(name, queue.popleft()))
 
     def _poll_deltas(self, name: str, peer: _Peer, now_ns: int, sends: list[Send]) -> bool:
@@ -341,7 +363,7 @@ class AntiEntropy:
                     peer.acked = last
                 continue
             data = encode_message(Delta(self.session, first, last, group))
-            if not peer.bucket.take(len(data), now_ns):
+            if not peer.bucket.take(self._cost(data), now_ns):
                 return False
             sends.append(Send(name, data))
             peer.sent, peer.sent_ns = last, now_ns
@@ -349,18 +371,23 @@ class AntiEntropy:
         self._buffer.forget(min(p.acked for p in self._peers.values()))
         return True
 
+    def _cost(self, data: bytes) -> int:
+        return len(data) + self.limits.overhead_bytes
+
     @property
     def deadline_ns(self) -> int | None:
-        """When :meth:`poll` has something to do at the latest; None without peers."""
-        return min((self._due_ns(peer) for peer in self._peers.values()), default=None)
+        """When :meth:`poll` has something to do at the latest; None if nobody can be reached."""
+        return min((self._due_ns(peer) for peer in self._peers.values() if peer.up), default=None)
 
     def _due_ns(self, peer: _Peer) -> int:
         if peer.answers:
-            return peer.bucket.ready_ns(len(peer.answers[0]), self._now_ns)
+            return peer.bucket.ready_ns(self._cost(peer.answers[0]), self._now_ns)
+        if not peer.met:
+            return peer.digest_ns
         if peer.sent < self._buffer.newest:
             return peer.bucket.ready_ns(self.limits.message_bytes, self._now_ns)
         if peer.repairs:
-            return peer.bucket.ready_ns(len(peer.repairs[0]), self._now_ns)
+            return peer.bucket.ready_ns(self._cost(peer.repairs[0]), self._now_ns)
         if peer.acked < peer.sent:
             return min(peer.digest_ns, peer.sent_ns + self.limits.retry_after_ns)
         return peer.digest_ns

@@ -79,6 +79,7 @@ def _inspect_events(
                 peer,
                 f"it knows event {claimed} of {replica}, and we made only {known}: our memory is "
                 "not complete. Start with a new incarnation",
+                replica,
             )
         if claimed > known + events_ahead_max:
             raise DeltaRefused(
@@ -88,4 +89,4 @@ def _inspect_events(
             )
     dot = ours.conflict_with(delta)
     if dot is not None:
-        raise ReplicaIdReused(peer, f"event {dot[1]} of {dot[0]} means two things")
+        raise ReplicaIdReused(peer, f"event {dot[1]} of {dot[0]} means two things", dot[0])

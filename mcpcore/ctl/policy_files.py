@@ -108,6 +108,14 @@ def opened(paths: list[Path]) -> PolicyStore:
     return store
 
 
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Two words with an equals sign between them."""
+    left, sign, right = text.partition("=")
+    if not left or not sign:
+        raise InvalidInput(f"{text!r} has no '='", where=option)
+    return left, right
+
+
 def count(number: int, what: str) -> str:
     """A number of things."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

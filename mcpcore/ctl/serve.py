@@ -15,12 +15,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from mcpcore.ctl.exits import ExitCode, one_line
+from mcpcore.errors import InvalidInput
 from mcpcore.node.config_file import NodeFile, load_node_config
 from mcpcore.node.node import Node
+
+if TYPE_CHECKING:
+    from mcpcore.observe.endpoint import HttpServer
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -51,12 +56,21 @@ async def _run(file: NodeFile) -> BaseException | None:
     node = Node(file.config, file.machine)
     told = Told()
     await node.start()
+    try:
+        page = await _observe(node, file)
+    except BaseException:
+        await node.stop()
+        raise
     config = file.config
     typer.echo(
         f"{config.name} of {config.cluster} listens on {node.address}, process {os.getpid()}"
     )
+    if page is not None:
+        typer.echo(f"metrics on http://{page.address}/metrics")
     ends = [asyncio.create_task(end.wait()) for end in (told.event, node.stopped)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if page is not None:
+        await page.close()
     await node.stop()
     ends[0].cancel()
     if node.failure is not None:
@@ -64,6 +78,23 @@ async def _run(file: NodeFile) -> BaseException | None:
         return node.failure
     typer.echo(f"{config.name} stopped: {told.by} received")
     return None
+
+
+async def _observe(node: Node, file: NodeFile) -> HttpServer | None:
+    """Tell metrics and health where the file says, if it does."""
+    if file.observe is None:
+        return None
+    try:
+        from mcpcore.observe.endpoint import HttpServer, application
+    except ImportError as error:
+        raise InvalidInput(
+            f"[observe] needs a package that is not installed: {error.name}",
+            where=str(file.path),
+            remedy="pip install 'mcpcore[observe]', or leave the table out",
+        ) from error
+    page = HttpServer(application(node, groups=file.observe.groups), file.observe.listen)
+    await page.start()
+    return page
 
 
 class Told:

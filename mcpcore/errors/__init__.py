@@ -49,10 +49,12 @@ from mcpcore.errors.groups import (
 )
 from mcpcore.errors.network import HandshakeRefused, MalformedFrame, Unreachable
 from mcpcore.errors.replicated import (
+    DataNotWritable,
     DeltaRefused,
     ExportRefused,
     ReplicaIdReused,
     RightsExhausted,
+    UnknownData,
     Unsupported,
 )
 from mcpcore.errors.root import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
@@ -96,6 +98,7 @@ from mcpcore.errors.worlds import (
     NotSimulated,
     PropertyViolated,
     SimulationStuck,
+    ToolFailed,
 )
 
 __all__ = [
@@ -110,6 +113,7 @@ __all__ = [
     "CommitWaitTooLong",
     "ConnectionLost",
     "CoordinationError",
+    "DataNotWritable",
     "DefinitionChanged",
     "DeltaRefused",
     "EngineFull",
@@ -167,8 +171,10 @@ __all__ = [
     "Superseded",
     "TargetUnavailable",
     "TimestampTooFarAhead",
+    "ToolFailed",
     "TransferRefused",
     "TransferUnderWay",
+    "UnknownData",
     "UnknownGroup",
     "UnknownSaga",
     "Unreachable",

@@ -35,7 +35,41 @@ class DeltaRefused(Rejected):
 
 
 class ReplicaIdReused(DeltaRefused):
-    """Two lives share one replica id; take a new incarnation before changing anything more."""
+    """Two lives share one replica id; take a new incarnation before changing anything more.
+
+    Args:
+        replica: the id.
+    """
+
+    def __init__(self, peer: str, why: str, replica: str = "") -> None:
+        self.replica = replica
+        super().__init__(peer, why)
+
+
+class DataNotWritable(Rejected):
+    """Replicated data takes no change of ours at the moment. Nothing changed; try again later.
+
+    Args:
+        document: the name of the data.
+        why: what stands in the way.
+    """
+
+    def __init__(self, document: str, why: str) -> None:
+        self.document = document
+        self.why = why
+        super().__init__(f"{document} takes no changes: {why}; try again when that is mended")
+
+
+class UnknownData(InvalidInput):
+    """A node was asked for replicated data that it does not hold."""
+
+    def __init__(self, document: str, node: str, known: tuple[str, ...]) -> None:
+        self.document = document
+        self.node = node
+        super().__init__(
+            f"{node} holds no replicated data {document!r}; it has: {', '.join(known) or 'none'}",
+            remedy="Name it under replicated in the configuration of every member",
+        )
 
 
 class Unsupported(InvalidInput):

@@ -103,3 +103,22 @@ class NotReady(CoordinationError):
             f"{what} within {timeout_s:g} s. Is this machine very busy? The nodes' logs are in "
             f"{logs}"
         )
+
+
+class ToolFailed(CoordinationError):
+    """Something an experiment needs of this machine could not be done.
+
+    Args:
+        what: the command, or what was tried.
+        place: the namespace or machine it was tried in.
+        why: what the system said.
+    """
+
+    def __init__(self, what: str, place: str, why: str) -> None:
+        self.what = what
+        self.place = place
+        self.why = why
+        super().__init__(
+            f"{what}, in {place}: {why}. Namespaces need root, `ip` and `iptables`; "
+            "--isolation loopback needs none of them"
+        )

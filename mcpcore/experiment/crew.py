@@ -45,7 +45,7 @@ class Crew:
             for name, region_name in regions.items():
                 connection = client(region_name, name.replace("/", "-"))
                 stores = [Store(connection, group) for group in scenario.groups.names]
-                lanes.append(Lane(name, stores, random.Random(f"{seed} {name}")))
+                lanes.append(Lane(name, stores, random.Random(f"{seed} {name}"), now_ns))
             self.workloads.append(
                 Running(
                     spec.kind,

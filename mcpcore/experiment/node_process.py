@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,12 +47,24 @@ class NodeProcess:
         name: the node's name.
         config: its configuration file.
         log: file that all its lives append stdout and stderr to.
+        entrance: files of the namespaces it is to live in; none: ours.
+        options: further options of ``mcpctl serve``.
     """
 
-    def __init__(self, name: str, config: Path, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Path,
+        log: Path,
+        *,
+        entrance: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.config = config
         self.log = log
+        self._entrance = [word for file in entrance for word in ("--enter", file)]
+        self._options = tuple(options)
         self.lives: list[Life] = []
         self.is_paused = False
         self._process: asyncio.subprocess.Process | None = None
@@ -78,8 +90,9 @@ class NodeProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _LEASH, str(os.getpid())),
+                *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), *self._entrance),
                 *(sys.executable, "-m", "mcpcore.ctl", "serve", str(self.config)),
+                *self._options,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,

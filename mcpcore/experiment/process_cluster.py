@@ -2,23 +2,24 @@
 
 This module exists so that an experiment gets in one line what takes an operator an afternoon, and
 so that all of it is gone afterwards, whatever happened. Each node is a site of its own: nodes reach
-each other, and clients at a site reach the nodes of other sites, over the links of a ``Shaper``.
+each other, and clients at a site reach the nodes of other sites, over the plan's links, whatever
+network those are made of.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from mcpcore.errors import InvalidInput, NotReady
+from mcpcore.errors import NotReady
 from mcpcore.experiment.links import LinkQuality
+from mcpcore.experiment.network import Hindrance, Isolation
+from mcpcore.experiment.networks import network_of
 from mcpcore.experiment.node_process import NodeProcess
 from mcpcore.experiment.shaper import Shaper
 from mcpcore.node.client.client import Client
@@ -29,11 +30,6 @@ from mcpcore.node.transport.security import Tls
 
 GROUP: Final = "main"
 """The group of a cluster whose plan names no others."""
-
-_FIRST_PORT: Final = 15_000
-_LAST_PORT: Final = 31_999
-"""Below the range from which systems take the ports of outgoing connections: a node that is down
-for a while must find its port free when it comes back."""
 
 _POLL_S: Final = 0.05
 
@@ -69,16 +65,23 @@ class ProcessCluster:
         plan: what to make.
         directory: where certificates, configurations, data and logs go; made if absent. It is
             left as it is: whoever made it removes it.
+        isolation: how the nodes are kept apart.
     """
 
-    def __init__(self, plan: ClusterPlan, directory: Path) -> None:
+    def __init__(
+        self,
+        plan: ClusterPlan,
+        directory: Path,
+        isolation: Isolation = Isolation.LOOPBACK,
+    ) -> None:
         self.plan = plan
         self.directory = directory.absolute()
         self.nodes: dict[str, NodeProcess] = {}
         self.addresses: dict[str, Address] = {}
         """Where each node really listens, whatever the links do."""
         self.shaper = Shaper(plan.links, seed=plan.seed)
-        self._doors: dict[tuple[str, str], Address] = {}
+        self.network = network_of(isolation, self.shaper, linked=bool(plan.links))
+        self._cuts: list[Hindrance] = []
         self._admins: dict[str, Client] = {}
 
     # --- life ----------------------------------------------------------------------------------
@@ -115,6 +118,29 @@ class ProcessCluster:
             await asyncio.gather(*(node.terminate() for node in self.nodes.values()))
         await asyncio.gather(*(node.kill() for node in self.nodes.values()))
         await self.shaper.close()
+        await self.network.close()
+
+    async def cut(self, a: str, b: str, *, one_way: bool = False) -> Hindrance:
+        """Cut two nodes off from each other; with ``one_way``, only what ``a`` says to ``b``."""
+        pairs = [(a, b)] if one_way else [(a, b), (b, a)]
+        made = await self.network.cut(pairs)
+        self._cuts.append(made)
+        return made
+
+    async def isolate(self, name: str) -> Hindrance:
+        """Cut a node off from all others. Clients beside it still reach it."""
+        others = [other for other in self.nodes if other != name]
+        made = await self.network.cut(
+            [pair for other in others for pair in ((name, other), (other, name))]
+        )
+        self._cuts.append(made)
+        return made
+
+    async def heal(self) -> None:
+        """Lift every cut made by ``cut`` and ``isolate``."""
+        cuts, self._cuts = self._cuts, []
+        for each in cuts:
+            await each.lift()
 
     async def wait_ready(self, name: str, timeout_s: float = 20.0) -> None:
         """Return when a node answers.
@@ -174,7 +200,7 @@ class ProcessCluster:
             options: for ``Client``.
         """
         names = sorted(self.nodes, key=lambda name: name not in first)
-        addresses = [await self._door(site, name) for name in names]
+        addresses = [await self.network.door(site, name) for name in names]
         return Client(
             addresses,
             cluster=self.cluster,
@@ -189,7 +215,7 @@ class ProcessCluster:
         client = self._admins.get(name)
         if client is None:
             client = self._admins[name] = Client(
-                [self.addresses[name]],
+                [await self.network.door(None, name)],
                 cluster=self.cluster,
                 security=self.security(Role.ADMIN),
                 name="experiment",
@@ -227,23 +253,26 @@ class ProcessCluster:
             certificates / "client-experiment": authority.issue(CertifiedRole.CLIENT, "experiment"),
             certificates / "admin-experiment": authority.issue(CertifiedRole.ADMIN, "experiment"),
         }
+        self.addresses = dict(await self.network.open(names))
         for name in names:
             pairs[certificates / f"node-{name}"] = authority.issue(
-                CertifiedRole.NODE, name, ["127.0.0.1"]
+                CertifiedRole.NODE, name, ["127.0.0.1", self.addresses[name].host]
             )
         write_pairs(pairs)
-        ports = free_ports(len(names))
-        for name, port in zip(names, ports, strict=True):
-            self.addresses[name] = Address("127.0.0.1", port)
         for name in names:
             config = self.directory / f"{name}.toml"
             config.write_text(await self._node_toml(name))
-            self.nodes[name] = NodeProcess(name, config, self.directory / "logs" / f"{name}.log")
+            self.nodes[name] = NodeProcess(
+                name,
+                config,
+                self.directory / "logs" / f"{name}.log",
+                entrance=self.network.entrance(name),
+            )
 
     async def _node_toml(self, name: str) -> str:
         plan = self.plan
         peers = [
-            f'{_quoted(peer)} = "{await self._door(name, peer)}"'
+            f'{_quoted(peer)} = "{await self.network.door(name, peer)}"'
             for peer in plan.nodes
             if peer != name
         ]
@@ -259,9 +288,7 @@ class ProcessCluster:
             f"certificate = {_quoted(f'certs/node-{name}.crt')}",
             f"key = {_quoted(f'certs/node-{name}.key')}",
             "",
-            "[peers]  # these are doors of the link shaper, not the nodes themselves"
-            if plan.links
-            else "[peers]",
+            "[peers]  # as they are reached from here",
             *peers,
         ]
         for group in plan.groups:
@@ -277,41 +304,11 @@ class ProcessCluster:
             lines += ["", "[limits]", *(f"{key} = {value}" for key, value in plan.limits.items())]
         return "\n".join(lines) + "\n"
 
-    async def _door(self, site: str | None, name: str) -> Address:
-        """Where somebody at ``site`` reaches a node."""
-        if site is None or site == name or not self.plan.links:
-            return self.addresses[name]
-        door = self._doors.get((site, name))
-        if door is None:
-            door = await self.shaper.forward(site, name, self.addresses[name])
-            self._doors[site, name] = door
-        return door
-
     def _tls(self, name: str) -> Tls:
         certificates = self.directory / "certs"
         return Tls(
             certificates / "ca.crt", certificates / f"{name}.crt", certificates / f"{name}.key"
         )
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nobody listens, and which no outgoing connection will take.
-
-    Raises:
-        InvalidInput: there are not so many.
-    """
-    rng = random.SystemRandom()  # two experiments at the same time should not try the same ones
-    found: list[int] = []
-    every = range(_FIRST_PORT, _LAST_PORT + 1)
-    for port in rng.sample(every, len(every)):
-        if len(found) == count:
-            break
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    if len(found) < count:
-        raise InvalidInput(f"no {count} ports are free", where=f"{_FIRST_PORT} to {_LAST_PORT}")
-    return found
 
 
 def _quoted(text: str) -> str:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
+from mcpcore.experiment.network import Hindrance, Network, Pair
 from mcpcore.experiment.process_cluster import ProcessCluster
 from mcpcore.experiment.run import FaultRecord
 from mcpcore.experiment.scenario import FOLLOWERS, LEADER, Scenario
@@ -93,7 +95,7 @@ class ProcessFaults:
         on = resolved.on or tuple(nodes)
         pairs = _pairs(resolved, tuple(nodes))
         if pairs:
-            return self._cut(resolved, pairs)
+            return await self._cut(resolved, pairs)
         if resolved.kind in ("kill", "crash"):
             if resolved.kind == "crash":
                 self._note("a crash is a kill here: the page cache of this machine survives it")
@@ -111,8 +113,8 @@ class ProcessFaults:
                     nodes[name].resume()
 
             return self._keep(resolved, resume, len(stopped), "stopped by SIGSTOP")
-        if resolved.kind in ("slow_link", "narrow"):
-            return self._bend(resolved, on)
+        if resolved.kind in _BENDS:
+            return await self._bend(resolved, on)
         self._note(f"{resolved.kind} cannot be done to processes without root; it was left out")
         return None
 
@@ -127,59 +129,34 @@ class ProcessFaults:
         self._strikes.append(strike)
         return strike
 
-    def _cut(self, fault: Fault, pairs: list[tuple[str, str]]) -> _Strike:
-        shaper = self.cluster.shaper
+    async def _cut(self, fault: Fault, pairs: list[Pair]) -> _Strike:
+        network = self.cluster.network
         if fault.kind == "reset":
-            for source, target in pairs:
-                shaper.reset(source, target)
-            return self._keep(fault, _nothing, len(pairs), "connections reset")
-        links = [shaper.link(*pair) for pair in pairs]
-        used = sum(link.connections > 0 or link.bytes_delivered > 0 for link in links)
-        over = False
+            broken = await network.reset(pairs)
+            return self._keep(fault, _nothing, broken, "connections reset")
+        if fault.kind == "flapping":
+            return self._hinder(fault, _Flapping(network, pairs, fault.value))
+        return self._hinder(fault, await network.cut(pairs))
 
-        def each(cut: bool) -> None:
-            for link in links:
-                (link.cut if cut else link.heal)()
-
-        async def flap() -> None:
-            closed = True
-            while not over:
-                await asyncio.sleep(fault.value)
-                closed = not closed
-                if not over:
-                    each(closed)
-
-        each(True)
-        flapping = (
-            asyncio.get_running_loop().create_task(flap()) if fault.kind == "flapping" else None
-        )
-
-        async def mend() -> None:
-            nonlocal over
-            over = True
-            if flapping is not None:
-                flapping.cancel()
-            each(False)
-
-        return self._keep(fault, mend, used, "links that had carried bytes")
-
-    def _bend(self, fault: Fault, on: tuple[str, ...]) -> _Strike:
+    async def _bend(self, fault: Fault, on: tuple[str, ...]) -> _Strike | None:
         others = fault.to or tuple(name for name in self.cluster.nodes if name not in on)
-        pairs = [(a, b) for a in on for b in others if a != b]
-        links = [self.cluster.shaper.link(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
-        before = [link.quality for link in links]
-        for link in links:
-            if fault.kind == "slow_link":
-                slower_s = link.quality.one_way_s + fault.value / 1e3
-                link.quality = replace(link.quality, one_way_s=slower_s)
-            else:
-                link.quality = replace(link.quality, bandwidth_bytes_per_s=fault.value / 8)
+        pairs = [each for a in on for b in others if a != b for each in ((a, b), (b, a))]
+        made = await self.cluster.network.bend(pairs, _changes(fault))
+        if made is None:
+            self._note(f"{fault.kind} needs packets; this network carries streams")
+            return None
+        return self._hinder(fault, made)
 
-        async def unbend() -> None:
-            for link, quality in zip(links, before, strict=True):
-                link.quality = quality
+    def _hinder(self, fault: Fault, made: Hindrance) -> _Strike:
+        """Keep a fault whose effects are counted while it lasts."""
+        strike = self._keep(fault, _nothing, 0, self.cluster.network.counts)
 
-        return self._keep(fault, unbend, len(links), "links changed")
+        async def lift() -> None:
+            await made.lift()
+            strike.effects = await made.effects()
+
+        strike.undo = lift
+        return strike
 
     async def _restart(self, names: tuple[str, ...]) -> None:
         for name in names:
@@ -189,7 +166,60 @@ class ProcessFaults:
             await self.cluster.wait_ready(name, timeout_s=60.0)
 
 
-def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[tuple[str, str]]:
+_BENDS: Final = {
+    "slow_link": "extra_ms",
+    "lossy": "loss",
+    "bursty": "loss",
+    "duplicate": "duplicate",
+    "reorder": "reorder",
+    "narrow": "bandwidth_bps",
+    "mtu_hole": "mtu",
+}
+"""The field of a link that a fault changes."""
+
+
+def _changes(fault: Fault) -> dict[str, float]:
+    changes = {_BENDS[fault.kind]: fault.value}
+    if fault.kind == "bursty":
+        changes["burst"] = 0.8
+    return changes
+
+
+class _Flapping:
+    """A cut that comes and goes. See ``Hindrance``."""
+
+    def __init__(self, network: Network, pairs: list[Pair], period_s: float) -> None:
+        self._count = 0
+        self._cut: Hindrance | None = None
+        self._task = asyncio.get_running_loop().create_task(self._flap(network, pairs, period_s))
+
+    async def effects(self) -> int:
+        """See ``Hindrance``."""
+        return self._count
+
+    async def lift(self) -> None:
+        """See ``Hindrance``."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+        await self._open()
+
+    async def _flap(self, network: Network, pairs: list[Pair], period_s: float) -> None:
+        while True:
+            self._cut = await asyncio.shield(network.cut(pairs))
+            await asyncio.sleep(period_s)
+            await self._open()
+            await asyncio.sleep(period_s)
+
+    async def _open(self) -> None:
+        cut, self._cut = self._cut, None
+        if cut is not None:
+            await cut.lift()
+            self._count += await cut.effects()
+
+
+def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[Pair]:
     """The directions that a fault between nodes closes; none for other faults."""
     on = fault.on or nodes
     to = fault.to or tuple(name for name in nodes if name not in on)

@@ -8,18 +8,23 @@ its window is full. It must never look at the bytes: they may be TLS.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Final, cast
 
+from mcpcore.errors import ToolFailed
 from mcpcore.experiment.links import Link
 from mcpcore.node.transport.addresses import Address
 
 WINDOW_BYTES: Final = 1 << 20
 """How much may be under way in one direction of one connection, like TCP's window: with a long
 delay this bounds the speed of one connection (1 MiB over 110 ms: 9.5 MB/s)."""
+
+Dial = Callable[[], Awaitable[socket.socket]]
+"""Makes the socket that calls on, so that it can call from another network."""
 
 _ONE_READ_BYTES: Final = 256 * 1024
 """What a loop may still hand over after it was told to read no more."""
@@ -154,6 +159,7 @@ class Relay:
         to: whom to dial.
         window_bytes: see ``WINDOW_BYTES``.
         forget: called once, when all is over.
+        dial: see ``Dial``; None: any socket of ours will do.
     """
 
     def __init__(
@@ -163,8 +169,10 @@ class Relay:
         to: Address,
         window_bytes: int,
         forget: Callable[[Relay], None],
+        dial: Dial | None = None,
     ) -> None:
         self._to = to
+        self._dial = dial
         self._forget = forget
         self._there = Pipe(there, window_bytes, self._stream_ended)
         self._back = Pipe(back, window_bytes, self._stream_ended)
@@ -241,8 +249,17 @@ class Relay:
             await self._cross(pipe.link)
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: self._called, self._to.host, self._to.port)
-        except OSError:
+            if self._dial is None:
+                await loop.create_connection(lambda: self._called, self._to.host, self._to.port)
+                return
+            dialled = await self._dial()
+            try:
+                await loop.sock_connect(dialled, (self._to.host, self._to.port))
+            except BaseException:
+                dialled.close()
+                raise
+            await loop.create_connection(lambda: self._called, sock=dialled)
+        except (OSError, ToolFailed):
             self.abort()  # nobody listens there: the caller sees a reset
 
     async def _cross(self, link: Link) -> None:

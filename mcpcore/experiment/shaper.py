@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.links import Link, LinkQuality
-from mcpcore.experiment.relay import WINDOW_BYTES, Relay
+from mcpcore.experiment.relay import WINDOW_BYTES, Dial, Relay
 from mcpcore.node.transport.addresses import Address
 
 logger = logging.getLogger("mcpcore.experiment.shaper")
@@ -73,18 +73,31 @@ class Shaper:
 
     # --- building ------------------------------------------------------------------------------
 
-    async def forward(self, caller: str, called: str, to: Address) -> Address:
+    async def forward(
+        self, caller: str, called: str, to: Address, dial: Dial | None = None
+    ) -> Address:
         """Open a door for callers at one site to a program at another; returns where it is.
 
         Args:
             caller: the site of whoever will call the returned address.
             called: the site of the program.
             to: where that program really listens, now or later.
+            dial: see ``Dial``.
 
         Raises:
             InvalidInput: the two sites are not linked.
         """
         there, back = self.link(caller, called), self.link(called, caller)
+        return await self._open_door(there, back, to, dial)
+
+    async def pass_through(self, to: Address, dial: Dial) -> Address:
+        """Open a door that no link and no cut stands behind, into another network."""
+        rng = random.Random(0)  # a perfect link draws nothing
+        there = Link("here", str(to), LinkQuality(), rng)
+        back = Link(str(to), "here", LinkQuality(), rng)
+        return await self._open_door(there, back, to, dial)
+
+    async def _open_door(self, there: Link, back: Link, to: Address, dial: Dial | None) -> Address:
         relays: dict[Relay, None] = {}
 
         def forget(relay: Relay) -> None:
@@ -93,11 +106,9 @@ class Shaper:
 
         def answer() -> asyncio.Protocol:
             if len(relays) >= MAX_CONNECTIONS:
-                logger.warning(
-                    "%s -> %s: %d connections; one more refused", caller, called, len(relays)
-                )
+                logger.warning("%s: %d connections; one more refused", there, len(relays))
                 return _TurnedAway()
-            relay = Relay(there, back, to, self._window_bytes, forget)
+            relay = Relay(there, back, to, self._window_bytes, forget, dial)
             relays[relay] = self._relays[relay] = None
             return relay.caller
 

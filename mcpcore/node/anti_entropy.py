@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mcpcore.crdt.anti_entropy import AntiEntropy, State
-from mcpcore.errors import DeltaRefused, InvalidInput
+from mcpcore.errors import DeltaRefused, InvalidInput, ReplicaIdReused
 
 logger = logging.getLogger("mcpcore.node.anti_entropy")
 
@@ -28,6 +28,7 @@ class Replicator:
         send: hands bytes to a peer's connection and never waits; what cannot go may be dropped.
         on_news: hears of everything new, already joined.
         wall_ns: the wall clock, against which timestamps from the future are refused.
+        on_reused: hears that our replica id is in use by another life, known to our peers.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Replicator:
         *,
         on_news: Callable[[State], object] | None = None,
         wall_ns: Callable[[], int] | None = None,
+        on_reused: Callable[[], object] | None = None,
     ) -> None:
         self.engine = engine
         self._send = send
         self._on_news = on_news
         self._wall_ns = wall_ns
+        self._on_reused = on_reused
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.refused = 0
@@ -63,6 +66,15 @@ class Replicator:
             self._timer.cancel()
         self._loop = self._timer = None
 
+    def connected(self, peer: str) -> None:
+        """A peer can be reached (again)."""
+        self.engine.connected(peer, self.now_ns())
+        self._turn()
+
+    def disconnected(self, peer: str) -> None:
+        """A peer cannot be reached."""
+        self.engine.disconnected(peer)
+
     def changed(self, delta: State) -> None:
         """Take note of a delta that a mutator of ours returned, and send it soon."""
         self.engine.changed(delta)
@@ -78,6 +90,12 @@ class Replicator:
         except (InvalidInput, DeltaRefused) as error:
             self.refused += 1
             logger.warning("message of %s refused: %s", peer, error)
+            if (
+                isinstance(error, ReplicaIdReused)
+                and error.replica == self.engine.replica
+                and self._on_reused is not None
+            ):
+                self._on_reused()
             return
         if news is not None and self._on_news is not None:
             self._on_news(news)

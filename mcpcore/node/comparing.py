@@ -61,15 +61,16 @@ class Comparing:
     def marked(self, group: Group, index: int) -> None:
         """A group has taken a digest; others may have told theirs already."""
         configuration = group.raft.state.configuration
-        if group.watch.judge(index, configuration.voters, configuration.members):
+        if group.applying.watch.judge(index, configuration.voters, configuration.members):
             self._changed(group)
 
     def connected(self, peer: str) -> None:
         """A peer that may have been away is told where we stand."""
         notes = [
-            DigestTaken(group.name, *group.watch.newest)
+            DigestTaken(group.name, *group.applying.watch.newest)
             for group in self._hosting
-            if group.watch.newest is not None and peer in group.raft.state.configuration.members
+            if group.applying.watch.newest is not None
+            and peer in group.raft.state.configuration.members
         ]
         self._tell(peer, notes)
 
@@ -80,16 +81,16 @@ class Comparing:
             return
         if isinstance(note, DigestWanted):
             if note.index > group.applied:
-                group.watch.want(note.index)
+                group.applying.watch.want(note.index)
             return
-        if note.index == group.applied and (group.watch.newest or (0,))[0] != note.index:
-            group.mark()  # we stand just there
-        if group.watch.hear(peer, note.index, note.digest, group.applied):
+        if note.index == group.applied and (group.applying.watch.newest or (0,))[0] != note.index:
+            group.applying.mark()  # we stand just there
+        if group.applying.watch.hear(peer, note.index, note.digest, group.applied):
             self.marked(group, note.index)
 
     def reconfigured(self, group: Group) -> None:
         """Somebody may have gone with whom the others differed."""
-        if group.watch.without(group.raft.state.configuration.members):
+        if group.applying.watch.without(group.raft.state.configuration.members):
             self._changed(group)
 
     # --- inside --------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class Comparing:
         for peer, notes in letters.items():
             self._tell(peer, notes)
         for group in list(self._doubted):
-            if group.watch.divergence is None:
+            if group.applying.watch.divergence is None:
                 del self._doubted[group]
             else:
                 self._moved[group] = None
@@ -114,12 +115,12 @@ class Comparing:
             self._timer = asyncio.get_running_loop().call_later(COMPARE_EVERY_S, self._beat)
 
     def _claims(self, group: Group) -> list[tuple[str, Note]]:
-        state, watch = group.raft.state, group.watch
+        state, watch = group.raft.state, group.applying.watch
         others = sorted(state.configuration.members - {self._own})
         rests = group.applied == state.commit == state.log.last_index
         notes: list[Note] = []
         if rests and group.applied and (watch.newest is None or watch.newest[0] < group.applied):
-            group.mark()
+            group.applying.mark()
         if state.is_leader:
             # Members rest at different moments; at an index that is still to come they all meet.
             ahead = state.log.last_index + 1
@@ -129,7 +130,7 @@ class Comparing:
         return [(peer, note) for peer in others for note in notes]
 
     def _changed(self, group: Group) -> None:
-        found = group.watch.divergence
+        found = group.applying.watch.divergence
         if found is None:
             logger.warning("group %s: the replicas agree again", group.name)
             return
@@ -143,7 +144,7 @@ class Comparing:
         self._doubted[group] = None
         configuration = group.raft.state.configuration
         # The others are to know as soon as we do, from us: a claim waits for its beat otherwise.
-        claims = [DigestTaken(group.name, *claim) for claim in group.watch.take_untold()]
+        claims = [DigestTaken(group.name, *claim) for claim in group.applying.watch.take_untold()]
         for peer in sorted(configuration.members - {self._own}):
             self._tell(peer, claims)
         _hand_over(group, configuration, self._own)
@@ -152,7 +153,7 @@ class Comparing:
 
 def _hand_over(group: Group, configuration: Configuration, own: str) -> None:
     """A leader whose own state is the odd one lets somebody lead who is in the majority."""
-    found = group.watch.divergence
+    found = group.applying.watch.divergence
     if found is None or own not in found.odd or not group.raft.is_leader:
         return
     sound = [peer for peer in sorted(found.digests) if peer not in found.odd]

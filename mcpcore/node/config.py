@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mcpcore.crdt import Budget
 from mcpcore.errors import InvalidInput
+from mcpcore.node.data_config import DataConfig
 from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
+from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
+from mcpcore.raft.quarantine import QuarantineLimits
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.split import SplitSettings
 
 SCRUB_BYTES_PER_S = 1 << 20
 
@@ -58,8 +63,12 @@ class NodeConfig:
             first voters. Without it they wait until a leader sends them the log. A node that comes
             back with a wiped disk is told apart and founds nothing, so this may stay switched on.
         zone: the cloud, region or rack whose loss takes this node; empty: a zone by itself.
+        split: from when on a group here counts as read-only or split.
+        replicated: CRDTs by name that this node holds, beside its groups and without a quorum.
+        data_budget: what may leave for one peer, for all replicated data together.
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
+        quarantine: how much each group keeps of what its log had to give up.
     """
 
     cluster: str
@@ -76,7 +85,11 @@ class NodeConfig:
     scrub_bytes_per_s: int = SCRUB_BYTES_PER_S
     bootstrap: bool = False
     zone: str = ""
+    split: SplitSettings = field(default_factory=SplitSettings)
+    replicated: Mapping[str, DataConfig] = field(default_factory=dict)
+    data_budget: Budget = field(default_factory=Budget)
     versions: Versions = SPOKEN
+    quarantine: QuarantineLimits = field(default_factory=QuarantineLimits)
 
     def __post_init__(self) -> None:
         if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:
@@ -86,6 +99,15 @@ class NodeConfig:
             )
         for group, config in self.groups.items():
             self.check_group(group, config)
+        for name, data in self.replicated.items():
+            check_name(name, "replicated")
+            strangers = sorted(set(data.members) - {self.name, *self.peers})
+            if strangers or (data.members and self.name not in data.members):
+                raise InvalidInput(
+                    f"its members are {', '.join(data.members)}",
+                    where=f"replicated.{name}",
+                    remedy="They must be this node and nodes named under peers",
+                )
         if self.disk_bound_ns < 0 or self.elections_at_once <= 0:
             raise InvalidInput(
                 f"disk_bound_ns {self.disk_bound_ns} must not be below 0, and elections_at_once "

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -29,14 +29,16 @@ from mcpcore.errors import (
     ReplicaInDoubt,
     StateMissing,
 )
+from mcpcore.node.applying import Applying
 from mcpcore.node.clocks import Clocks
 from mcpcore.node.deadlines import Deadlines
-from mcpcore.node.divergence import StateWatch
 from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
@@ -46,8 +48,12 @@ from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -75,6 +81,8 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        meters: where the node counts.
+        quarantine: keeps what the log gives up.
     """
 
     __slots__ = (
@@ -85,23 +93,25 @@ class Group:
         "_device",
         "_duties",
         "_inbox",
+        "_meters",
         "_neighbours",
         "_observer",
         "_offended",
+        "_probe",
         "_proposals",
         "_reading",
         "_send",
         "_storing",
         "_wake",
-        "applied",
+        "applying",
+        "awaiting_operator",
         "failure",
+        "judging",
         "listeners",
         "members_only",
         "name",
+        "quarantine",
         "raft",
-        "snapshots",
-        "state",
-        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -120,17 +130,15 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        meters: Meters,
+        quarantine: QuarantineKeeper,
     ) -> None:
         self.name = name
-        self.watch = StateWatch(raft.state.id)
+        self._meters = meters
+        self._probe = Probe(meters.proposals)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
-        self.state = state
-        self.applied = raft.state.handed
-        self.watch.reached(self.applied)
-        self.snapshots: SnapshotKeeper | None = None
-        """Takes, sends and receives snapshots; None: the log is kept for ever."""
         self._device = device
         self._clocks = clocks
         self._send = send
@@ -140,6 +148,15 @@ class Group:
         self._offended = offended
         self._inbox = Inbox()
         self._proposals = Proposals(name)
+        self.applying = Applying(
+            raft.state.id,
+            state,
+            raft.state.handed,
+            self._proposals,
+            marked=partial(observer.marked, self),
+            reached=self._reached,
+        )
+        """The state, and how far it has come."""
         machine = state.machine
         self._duties: Duties | None = None
         if isinstance(machine, LeaderDuties):
@@ -152,16 +169,41 @@ class Group:
             rouse=self.rouse,
             wake=self.wake,
         )
+        self.quarantine = quarantine
         self._storing = Storing(
-            device, name, stored=self._stored, failed=failed, wait=self._wait_for_room
+            device,
+            name,
+            stored=self._stored,
+            failed=failed,
+            wait=self._wait_for_room,
+            keep=quarantine.keep,
         )
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.judging: Judging | None = None
+        """Knows whether this group is split; None: nobody judges it."""
+        self.awaiting_operator = ""
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def state(self) -> ReplicatedState:
+        """The state machine and its sessions."""
+        return self.applying.state
+
+    @property
+    def applied(self) -> int:
+        """The highest index that the state holds."""
+        return self.applying.applied
+
+    @property
+    def snapshots(self) -> SnapshotKeeper | None:
+        """Takes, sends and receives snapshots; None: the log is kept for ever."""
+        return self.applying.snapshots
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -178,23 +220,32 @@ class Group:
             kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here, and has not been for long.
             Rejected: not appended: not the leader, too large, too much waiting.
             InvalidInput: entries of this kind are not for callers to propose.
         """
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         raft = self.raft
-        if self._closed or raft.state.stateless or self.watch.divergence is not None:
+        if (
+            self._closed
+            or not raft.is_leader
+            or raft.state.stateless
+            or self.applying.watch.divergence is not None
+        ):
             self._refuse_if_closed()
             self._refuse_without_state()
             self._refuse_if_in_doubt()
+            self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
         if raft.quiet:
             self.rouse()
-        entry = raft.propose(data, self._clocks.monotonic_ns(), kind)
+        now_ns = self._clocks.monotonic_ns()
+        entry = raft.propose(data, now_ns, kind)
+        self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
@@ -209,6 +260,7 @@ class Group:
         has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -217,6 +269,8 @@ class Group:
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        if consistency is not Consistency.STALE:
+            self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
@@ -244,11 +298,6 @@ class Group:
         self.raft.found(configuration, hard_state, self._clocks.monotonic_ns())
         self._wake(self)
 
-    def mark(self) -> None:
-        """Take a digest of the state as it is now."""
-        self.watch.mark(self.applied, self.state.digest())
-        self._observer.marked(self, self.applied)
-
     def transfer_leadership(self, target: str) -> None:
         """Begin to hand leadership to another member.
 
@@ -259,6 +308,13 @@ class Group:
         self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the group is split, as this node sees it now. None if nobody judges it, or it is
+        no member, or out of service.
+        """
+        return self.judging.verdict(self) if self.judging is not None else None
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
@@ -373,7 +429,7 @@ class Group:
         if ready.snapshots and self.snapshots is not None:
             self.snapshots.hear(ready.snapshots)
         if ready.committed:
-            self._apply(ready.committed)
+            self.applying.apply(ready.committed)
         if ready.reads:
             self._reading.answered(ready.reads, self.applied)
         if self._duties is not None:
@@ -418,6 +474,7 @@ class Group:
         if self.snapshots is not None:
             self.snapshots.close()
         self._storing.close()
+        self.quarantine.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 
@@ -451,17 +508,10 @@ class Group:
         if self._closed or not self.raft.snapshots.install(position, configuration):
             return False
         try:
-            self.state.adopt(fresh)
+            self.applying.adopt(position, fresh)
         except Exception as bug:  # noqa: BLE001 - see _break
             self._break(bug)
             return False
-        self.applied = position.index
-        self.watch.forget()
-        self.watch.reached(position.index)
-        self._proposals.skipped_to(position.index)
-        if self.snapshots is not None:
-            self.snapshots.installed(position)
-        self._reading.applied_to(self.applied)
         self._wake(self)
         return True
 
@@ -480,9 +530,18 @@ class Group:
             raise Rejected(f"group {self.name}: this node has stopped, ask another node")
 
     def _refuse_if_in_doubt(self) -> None:
-        doubt = self.watch.doubt
+        doubt = self.applying.watch.doubt
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
+
+    def _refuse_if_read_only(self) -> None:
+        """Say at once what a caller would otherwise find out by waiting. A leader never asks:
+        whether it may write is Raft's to say.
+        """
+        if self.judging is not None and not self.raft.is_leader:
+            refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
+            if refusal is not None:
+                raise refusal
 
     def _wait_for_room(self) -> None:
         self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
@@ -496,45 +555,19 @@ class Group:
             self._break(bug)
         self._wake(self)
 
-    def _apply(self, entries: list[Entry]) -> None:
-        keeper = self.snapshots
-        if keeper is None:
-            self._apply_all(entries)
-            return
-        rest = entries
-        while rest and rest[-1].index >= (mark := keeper.next_mark):
-            count = mark - rest[0].index + 1
-            self._apply_all(rest[:count])
-            keeper.mark(mark)
-            rest = rest[count:]
-        if rest:
-            self._apply_all(rest)
-        keeper.applied(entries)
-
-    def _apply_all(self, entries: list[Entry]) -> None:
-        rest = entries
-        while rest and rest[0].index <= (marked := self.watch.next) <= rest[-1].index:
-            count = marked - rest[0].index + 1
-            self._apply_some(rest[:count])
-            self.mark()
-            rest = rest[count:]
-        if rest:
-            self._apply_some(rest)
+    def _reached(self, index: int) -> None:
+        if 0 < self._probe.index <= index:
+            self._probe.applied(self._clocks.monotonic_ns())
         self._observer.moved(self)
-        self._reading.applied_to(self.applied)
-
-    def _apply_some(self, entries: list[Entry]) -> None:
-        results = self.state.apply(entries)
-        if self._proposals:
-            self._proposals.applied(entries, results)
-        else:
-            deque(results, maxlen=0)
-        self.applied = entries[-1].index
+        self._reading.applied_to(index)
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):
             logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
             return
+        self._meters.role_changed(event)
+        if event.role is not Role.LEADER:
+            self._probe.abandon()
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,

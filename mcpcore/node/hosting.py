@@ -21,7 +21,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.catalog import CatalogFile
@@ -31,7 +31,9 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
 from mcpcore.node.scheduler import Scheduler
@@ -47,6 +49,9 @@ from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.types import Configuration, HardState
+
+if TYPE_CHECKING:
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -67,9 +72,12 @@ class Surroundings(NamedTuple):
     timekeeper: Timekeeper
     scheduler: Scheduler
     pulse: Pulse
+    judging: Judging
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
+    meters: Meters
+    """Where the groups count."""
 
 
 class Hosting:
@@ -232,8 +240,10 @@ class Hosting:
             group = self._groups.pop(name, None)
             if group is not None:
                 group.close("it was retired on this node")
+                await group.quarantine.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
+                around.judging.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
@@ -250,7 +260,15 @@ class Hosting:
             self._bucket,
             partial(self._machine, found.name),
         )
-        restored = await restore(place, found, around.device)
+        quarantine = QuarantineKeeper(
+            around.disk,
+            self._config.data,
+            found.name,
+            self._config.name,
+            self._config.quarantine,
+            self._clocks.wall_ns,
+        )
+        restored = await restore(place, found, around.device, quarantine.keep)
         start = restored.start
         self._open()
         scheduler = around.scheduler
@@ -287,10 +305,13 @@ class Hosting:
             clock_health=around.timekeeper.health,
             offended=self._offended,
             observer=around.observer,
+            meters=around.meters,
+            quarantine=quarantine,
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
-        group.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.judging = around.judging
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+LONG_AGO_NS = -(1 << 62)
+"""Never, as a moment."""
+
 
 class Beat(NamedTuple):
     """I live, and so does my disk.
@@ -69,13 +72,10 @@ class Liveness:
 
     def heard_ns(self, peer: str) -> int:
         """When the latest beat of ``peer`` arrived; long ago if none did."""
-        return self._heard_ns.get(peer, _LONG_AGO_NS)
+        return self._heard_ns.get(peer, LONG_AGO_NS)
 
     def answered_ns(self, peer: str) -> int:
         """When the latest beat was sent that ``peer`` is known to have heard, in its present life
         and ours.
         """
-        return self._answered_ns.get(peer, _LONG_AGO_NS)
-
-
-_LONG_AGO_NS = -(1 << 62)
+        return self._answered_ns.get(peer, LONG_AGO_NS)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-import msgpack
-
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, InvalidInput, ProtocolViolation
-from mcpcore.node import node_words
+from mcpcore.errors import CoordinationError, ProtocolViolation
+from mcpcore.node import node_status
+from mcpcore.node.arrivals import Arrivals
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
@@ -29,27 +29,29 @@ from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
-from mcpcore.node.liveness import Beat
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
-from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, from_rows
+from mcpcore.node.meters import Meters
+from mcpcore.node.policies.hosting import Policies
+from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.repair import open_log
+from mcpcore.node.replicated_data import DataHub, ReplicatedData
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
-from mcpcore.node.storage.salvage_report import in_words
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
-from mcpcore.raft.codec import from_row
 from mcpcore.raft.membership import Change
-from mcpcore.raft.messages import Message
+from mcpcore.raft.split import SplitState
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -100,9 +102,15 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
+        self._data: DataHub | None = None
+        self._policies: Policies | None = None
+        self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
+        self.meters = Meters()
+        """What this node has counted since it was made."""
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
         self.failure: BaseException | None = None
@@ -180,6 +188,7 @@ class Node:
                 self._clocks,
                 disk_bound_ns=config.disk_bound_ns,
                 elections_at_once=config.elections_at_once,
+                round_trip_ns=self._timekeeper.clock.round_trip_ns,
             )
             self._membership = Membership(
                 config,
@@ -189,6 +198,39 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                lambda: transport.peers,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
+            bulk = self._own_disks[1] if self._own_disks else self._disk
+            self._data = DataHub(
+                config.name,
+                bulk,
+                config.data,
+                budget=config.data_budget,
+                tell=self._membership.tell,
+                version=transport.version,
+                physical_ns=self._timekeeper.clock.physical_ns,
+                rng=self._rng,
+            )
+            self._policies = Policies(config.name, self._data, self._timekeeper.clock)
+            self._arrivals = Arrivals(
+                self._timekeeper,
+                self._hosting,
+                self._pulse,
+                self._membership,
+                self._comparing,
+                self._judging,
+                self._data,
+            )
             fresh = await self._hosting.recover(
                 Surroundings(
                     self._disk,
@@ -197,10 +239,16 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
                     self,
-                    self._own_disks[1] if self._own_disks else self._disk,
+                    bulk,
+                    self.meters,
                 )
             )
+            for data, how in config.replicated.items():
+                await self._data.open(data, how, how.members or config.peers)
+            for group in self._hosting:
+                await self._policies.begin(group, self._hosting.made_as(group.name).voters)
             self._started_ns = self._clocks.monotonic_ns()
             await self._transport.start()
             if config.scrub_bytes_per_s:
@@ -235,7 +283,7 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (self._scheduler, self._membership, self._comparing):
+            for part in (self._scheduler, self._membership, self._comparing, self._policies):
                 if part is not None:
                     part.close()
             stopping = self._let_go()
@@ -246,6 +294,8 @@ class Node:
         try:
             if self._timekeeper is not None:
                 await self._timekeeper.stop()
+            if self._data is not None:
+                await self._data.close()
             if self._transport is not None:
                 await self._transport.close()
             if self._device is not None:
@@ -286,6 +336,24 @@ class Node:
         """
         return self._hosting.group(name)
 
+    def replicated(self, name: str) -> ReplicatedData:
+        """Replicated data that this node holds; it can be changed without any quorum.
+
+        Raises:
+            UnknownData: there is none of that name.
+        """
+        assert self._data is not None, "the node is not started"
+        return self._data.data(name)
+
+    def policy(self, group: str) -> PolicyService:
+        """The policy that a group here orders (a group whose machine is a ``PolicyMachine``).
+
+        Raises:
+            UnknownData: there is none.
+        """
+        assert self._policies is not None, "the node is not started"
+        return self._policies.service(group)
+
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
         to be told. Making it again as it was made is harmless.
@@ -294,7 +362,13 @@ class Node:
             InvalidInput: no such group can be here, or (``GroupExists``) another one is.
             StorageFailed: the log does not work.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._hosting.create(name, config)))
+        return await asyncio.shield(asyncio.ensure_future(self._create(name, config)))
+
+    async def _create(self, name: str, config: GroupConfig) -> Group:
+        group = await self._hosting.create(name, config)
+        assert self._policies is not None
+        await self._policies.begin(group, config.voters)
+        return group
 
     async def retire_group(self, name: str) -> None:
         """End a group here, and drop its log. Each of its members has to be told.
@@ -303,7 +377,12 @@ class Node:
             UnknownGroup: it is not here.
             StorageFailed: the log does not work.
         """
-        await asyncio.shield(asyncio.ensure_future(self._hosting.retire(name)))
+        await asyncio.shield(asyncio.ensure_future(self._retire(name)))
+
+    async def _retire(self, name: str) -> None:
+        await self._hosting.retire(name)
+        assert self._policies is not None
+        await self._policies.end(name)
 
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.
@@ -336,6 +415,12 @@ class Node:
         return self._timekeeper.clock
 
     @property
+    def log_stats(self) -> DeviceStats:
+        """What the log has done since the node started."""
+        assert self._device is not None, "the node is not started"
+        return self._device.stats
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return self._hosting.names
@@ -359,39 +444,9 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
-        assert self._transport is not None
-        assert self._device is not None
-        assert self._timekeeper is not None
-        assert self._pulse is not None
         assert self._membership is not None
-        device = self._device
-        health = self._timekeeper.health()
-        now_ns = self._clocks.monotonic_ns()
-        pending = device.oldest_pending_since_ns
         return {
-            "node": self.config.name,
-            "cluster": self.config.cluster,
-            "version": __version__,
-            "incarnation": device.identity.incarnation,
-            "address": str(self.address),
-            "uptime_s": (now_ns - self._started_ns) / 1e9,
-            "log_bytes": self._log_bytes(),
-            "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
-            "log_damage": in_words(self._salvage) if self._salvage is not None else [],
-            "log_bytes_written": device.stats.bytes_written,
-            "last_sync_ms": device.stats.last_sync_ns / 1e6,
-            "disk_waiting_s": 0.0 if pending is None else (now_ns - pending) / 1e9,
-            "clock": {
-                "state": health.state.value,
-                "may_lease": health.may_lease,
-                "reasons": list(health.reasons),
-                "view": [asdict(row) for row in self.clock.view()],
-            },
-            "disk_stalled": self._pulse.disk.stalled,
-            "disk_full": device.no_space,
-            "groups_asleep": len(self._pulse.sleepers),
-            "messages_for_unknown_groups": self._hosting.unknown_messages,
-            "zone": self.config.zone,
+            **self.facts(),
             "groups": {
                 group.name: {
                     **asdict(group.status()),
@@ -399,6 +454,53 @@ class Node:
                 }
                 for group in map(self.group, self.groups)
             },
+        }
+
+    def survey(self) -> dict[str, Any]:
+        """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
+        assert self._membership is not None
+        assert self._judging is not None
+        return {
+            **self.facts(),
+            "groups": {
+                name: {
+                    **brief_of(group, self._judging.unwell(name)),
+                    "standing": self._membership.standing(group),
+                }
+                for name, group in ((name, self.group(name)) for name in self.groups)
+            },
+        }
+
+    def verdicts_now(self) -> Counter[SplitState]:
+        """How many groups here have which verdict, as of the last beat."""
+        assert self._judging is not None
+        found = [self._judging.unwell(name) for name in self.groups]
+        return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
+
+    def facts(self) -> dict[str, Any]:
+        """The node without its groups: cheap, however many there are."""
+        assert self._transport is not None
+        assert self._device is not None
+        assert self._timekeeper is not None
+        assert self._pulse is not None
+        assert self._disk is not None
+        device, data = self._device, self.config.data
+        now_ns = self._clocks.monotonic_ns()
+        return {
+            "node": self.config.name,
+            "cluster": self.config.cluster,
+            "version": __version__,
+            "incarnation": device.identity.incarnation,
+            "address": str(self.address),
+            "uptime_s": (now_ns - self._started_ns) / 1e9,
+            "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
+            **node_status.of_log(device, self._disk, data, self._salvage, now_ns),
+            "disk_stalled": self._pulse.disk.stalled,
+            "clock": node_status.of_clock(self._timekeeper),
+            "groups_asleep": len(self._pulse.sleepers),
+            "messages_for_unknown_groups": self._hosting.unknown_messages,
+            "zone": self.config.zone,
+            "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }
 
@@ -414,9 +516,13 @@ class Node:
         for group in self._hosting:
             group.peer_connected(peer, incarnation=known)
         self._comparing.connected(peer)
+        if self._data is not None:
+            self._data.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
-        """Nothing to do: silence is judged by the groups, from what arrives."""
+        """For groups nothing: they judge silence by what arrives. Data waits for the session."""
+        if self._data is not None:
+            self._data.disconnected(peer)
 
     def on_frame(self, peer: str, session: int, payload: bytes) -> None:
         """Messages for groups.
@@ -425,33 +531,8 @@ class Node:
             InvalidInput: the frame is no list of messages, or one of them is what no correct
                 member sends. The transport ends the session.
         """
-        try:
-            frame = msgpack.unpackb(payload, use_list=False)
-        except Exception as error:  # msgpack raises several unrelated classes
-            raise InvalidInput(f"not a frame of messages: {error}") from error
-        if type(frame) is not tuple or not 2 <= len(frame) <= 3 or type(frame[1]) is not tuple:
-            raise InvalidInput("a frame must be readings of time, an array of messages, and notes")
-        assert self._timekeeper is not None
-        assert self._membership is not None
-        self._timekeeper.heard(peer, frame[0])
-        for row in frame[1]:
-            if type(row) is not tuple or not row or type(row[0]) is not str:
-                raise InvalidInput("a message must be an array that starts with its group")
-            if row[0] == node_words.NODE:
-                self._hear(peer, node_words.from_row(row))
-            else:
-                self._deliver(peer, row[0], from_row(row[1:]))
-        if len(frame) == 3:
-            self._on_notes(peer, from_rows(frame[2]))
-
-    def _on_notes(self, peer: str, notes: list[Note]) -> None:
-        assert self._membership is not None
-        assert self._comparing is not None
-        for note in notes:
-            if isinstance(note, FoundingAsked | FoundingAnswered):
-                self._membership.heard(peer, note)
-            else:
-                self._comparing.heard(peer, note)
+        assert self._arrivals is not None
+        self._arrivals.frame(peer, payload)
 
     # --- what groups tell ------------------------------------------------------------------------
 
@@ -470,6 +551,8 @@ class Node:
         if self._membership is not None and self._comparing is not None:
             self._membership.review()
             self._comparing.reconfigured(group)
+        if self._policies is not None:
+            self._policies.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""
@@ -477,50 +560,10 @@ class Node:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _hear(self, peer: str, words: node_words.Words) -> None:
-        """What concerns the node, or many of its groups at once."""
-        assert self._pulse is not None
-        if isinstance(words, Beat):
-            self._pulse.heard(peer, words)
-        elif isinstance(words, node_words.Rouse):
-            self._pulse.roused(peer)
-        else:
-            for group, message in words:
-                self._deliver(peer, group, message)
-
-    def _deliver(self, peer: str, name: str, message: Message) -> None:
-        group = self._hosting.find(name)
-        if group is None:  # a group that this node does not, or not yet, or not any more have
-            self._hosting.unknown_messages += 1
-            return
-        if self._membership is not None and self._membership.withholds(name):
-            return  # it is founded, or opened, first
-        try:
-            group.receive(peer, message)
-        except ProtocolViolation as violation:
-            raise InvalidInput(str(violation)) from violation
-
     def _offended(self, peer: str, violation: ProtocolViolation) -> None:
         """A message that had to wait for its turn was one that no correct member sends."""
         if self._transport is not None:
             self._transport.end_session(peer, str(violation))
-
-    def _log_bytes(self) -> int | None:
-        """What the log takes on the disk; None if the disk does not say. A status is wanted most
-        when something is wrong, so it must not fail for the want of a file descriptor.
-        """
-        assert self._disk is not None
-        total = 0
-        try:
-            for name in self._disk.list_dir(self.config.data):
-                if name.endswith(".log"):
-                    file = self._disk.open(f"{self.config.data}/{name}")
-                    total += file.size()
-                    file.close()
-        except OSError as error:
-            logger.warning("node %s: the log's size is not known: %s", self.config.name, error)
-            return None
-        return total
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""

@@ -54,13 +54,40 @@ class DigestTaken(NamedTuple):
     digest: bytes
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken
+class ViewTold(NamedTuple):
+    """How a group looks from here. Members that miss their leader tell each other.
+
+    Args:
+        leader: whom we follow; empty if nobody.
+        silent_ms: for how long no leader with a quorum was in contact.
+        asks: whether the receiver should say how it looks from there.
+    """
+
+    group: str
+    term: int
+    leader: str
+    commit: int
+    last_index: int
+    silent_ms: int
+    asks: bool
+
+
+class Said(NamedTuple):
+    """A message of anti-entropy about replicated data of that name: see ``mcpcore.crdt``."""
+
+    document: str
+    message: bytes
+
+
+Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
     FoundingAnswered: 2,
     DigestWanted: 3,
     DigestTaken: 4,
+    Said: 5,
+    ViewTold: 6,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -68,6 +95,8 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     2: (FoundingAnswered, (str, int, str, str)),
     3: (DigestWanted, (str, int)),
     4: (DigestTaken, (str, int, bytes)),
+    5: (Said, (str, bytes)),
+    6: (ViewTold, (str, int, str, int, int, int, bool)),
 }
 
 
@@ -107,5 +136,11 @@ def from_rows(rows: object) -> list[Note]:
             raise InvalidInput(f"{note.index} is no index to take a digest at")
         if isinstance(note, DigestTaken) and not 0 < len(note.digest) <= DIGEST_BYTES_MAX:
             raise InvalidInput(f"a digest of {len(note.digest)} bytes")
+        if isinstance(note, ViewTold) and not all(0 <= n <= MAX_UINT for n in _numbers(note)):
+            raise InvalidInput(f"a view with numbers out of range: {note!r}"[:200])
         notes.append(note)
     return notes
+
+
+def _numbers(note: ViewTold) -> tuple[int, ...]:
+    return (note.term, note.commit, note.last_index, note.silent_ms)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcpcore.errors import CoordinationError
 from mcpcore.node.clocks import Clocks
+from mcpcore.node.contacts import Contact, Contacts
 from mcpcore.node.disk_watch import DiskFacts, DiskVerdict, DiskWatch
 from mcpcore.node.election_gate import ElectionGate
 from mcpcore.node.liveness import Beat, Liveness
@@ -63,6 +64,7 @@ class Pulse:
         disk_bound_ns: how long the disk may take to answer; 0: as long as the least patient
             group's election timeout.
         elections_at_once: how many groups may stand for election at a time.
+        round_trip_ns: the shortest round trip to a peer lately, 0 if unknown.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Pulse:
         *,
         disk_bound_ns: int,
         elections_at_once: int,
+        round_trip_ns: Callable[[str], int],
     ) -> None:
         self._peers = peers
         self._hosting = hosting
@@ -85,14 +88,21 @@ class Pulse:
         self._disk_bound_ns = disk_bound_ns
         self._gate = ElectionGate(elections_at_once)
         self.liveness = Liveness(life)
+        self.contacts = Contacts(self.liveness, round_trip_ns)
         self.sleepers = Sleepers()
         self.pace = Pace.of(())
         self.disk = DiskVerdict(stalled=False, full=False, probe=False)
         self._watch = DiskWatch(self.disk_bound_ns, clocks.monotonic_ns())
+        self._due_ns = clocks.monotonic_ns()
+        self.awake: dict[str, Group] = {}
+        """The groups that do not sleep, by name."""
+        self.listener: Callable[[int], None] | None = None
+        """Called at each beat with the moment at which it came."""
 
     def start(self) -> None:
         """Begin to beat."""
-        self._scheduler.alarm(self, self._clocks.monotonic_ns())
+        self._due_ns = self._clocks.monotonic_ns()
+        self._scheduler.alarm(self, self._due_ns)
 
     def set_pace(self, settings: Iterable[RaftSettings]) -> None:
         """Beat as the groups need it."""
@@ -109,7 +119,9 @@ class Pulse:
     def rang(self, now_ns: int) -> None:
         """One beat. All beats of a node, and those of its groups, fall on multiples of theirs."""
         beat_ns = self.pace.beat_ns
-        self._scheduler.alarm(self, now_ns + beat_ns - now_ns % beat_ns)
+        self.contacts.health.timer_ran(self._due_ns, now_ns)
+        self._due_ns = now_ns + beat_ns - now_ns % beat_ns
+        self._scheduler.alarm(self, self._due_ns)
         self._look_at_disk(now_ns)
         for name in self.sleepers.overdue(self.liveness, now_ns):
             self._rouse(name)
@@ -120,6 +132,8 @@ class Pulse:
                 count, mark = self.sleepers.vouched_for(peer)
                 beat = self.liveness.beat(peer, now_ns, count, mark)
                 self._scheduler.say(peer, beat_row(beat), droppable=True)
+        if self.listener is not None:
+            self.listener(now_ns)
 
     def _look_at_disk(self, now_ns: int) -> None:
         device, before = self._device, self.disk
@@ -147,6 +161,7 @@ class Pulse:
     def heard(self, peer: str, beat: Beat) -> None:
         """A peer's beat arrived."""
         now_ns = self._clocks.monotonic_ns()
+        self.contacts.heard(peer, now_ns)
         if self.liveness.heard(peer, beat, now_ns):
             for name in self.sleepers.led_by(peer):
                 self._rouse(name, heard_ns=0)
@@ -163,6 +178,10 @@ class Pulse:
             self._rouse(name)
 
     # --- what groups ask ---------------------------------------------------------------------
+
+    def contact(self, peer: str) -> Contact:
+        """What this node knows of a peer's nearness, now."""
+        return self.contacts.of(peer, self._clocks.monotonic_ns())
 
     def heard_ns(self, state: RaftState) -> int:
         """When a group's leader was last heard of; for a leader, when a quorum heard of it."""
@@ -194,14 +213,18 @@ class Pulse:
         if state.quiet:
             if name not in self.sleepers:
                 self.sleepers.add(_sleeper(name, state))
-        elif self.sleepers:
-            self.sleepers.discard(name)
+                self.awake.pop(name, None)
+        else:
+            self.awake[name] = group
+            if self.sleepers:
+                self.sleepers.discard(name)
         if self._gate and state.role not in _STANDING:
             self._gate.leave(name)
 
     def forget(self, name: str) -> None:
         """A group has ended."""
         self.sleepers.discard(name)
+        self.awake.pop(name, None)
         self._gate.leave(name)
 
     def _rouse(self, name: str, heard_ns: int | None = None) -> None:

@@ -49,15 +49,22 @@ class Op(IntEnum):
     BACKUP = 40
     """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
     none at its end. Administrators only; one at a time on a connection."""
+    POLICY = 50
+    """(verb, body): a question to the policy that the group orders, or an edit of it, as
+    ``mcpcore.node.policies.door`` reads them."""
     CHANGE = 30
     """(changes, force): administrators only; answered with (term, index) once the change of
     membership is committed. What a change looks like is in ``changes``."""
+
+    SURVEY = 60
+    """(): as STATUS, with what costs nothing only; for whoever asks often."""
 
 
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
     Op.STATUS: (),
+    Op.SURVEY: (),
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
     Op.CANCEL: (int,),
@@ -65,6 +72,7 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.RETIRE_GROUP: (),
     Op.GROUPS: (),
     Op.BACKUP: (int,),
+    Op.POLICY: (str, bytes),
     Op.CHANGE: (tuple, bool),
 }
 

@@ -29,6 +29,8 @@ from mcpcore.node.changes import from_rows
 from mcpcore.node.config import GroupConfig
 from mcpcore.node.group import Applied, Consistency
 from mcpcore.node.machine import Watchable, Watching
+from mcpcore.node.policies.door import answer
+from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.requests import (
     Op,
     Request,
@@ -111,10 +113,14 @@ class _Served:
         number, op, group, arguments = request
         if op is Op.STATUS:
             self._reply(number, self._node.status())
+        elif op is Op.SURVEY:
+            self._reply(number, self._node.survey())
         elif op is Op.PROPOSE:
             kind, data = arguments
             if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
                 raise InvalidInput(f"clients cannot propose entries of kind {kind}")
+            if isinstance(self._node.group(group).state.machine, PolicyMachine):
+                self._only_administrators("change the log of a policy")
             self._count(group)
             self._answer_later(number, self._node.group(group).propose(data, EntryKind(kind)))
         elif op is Op.QUERY:
@@ -147,6 +153,15 @@ class _Served:
             rows, force = arguments
             self._count(group)
             self._answer_later(number, self._node.change(group, from_rows(rows), force=force))
+        elif op is Op.POLICY:
+            verb, body = arguments
+            administrator = self._connection.role is Role.ADMIN
+            self._count(group)
+            told = answer(self._node.policy(group), verb, body, administrator=administrator)
+            if isinstance(told, asyncio.Future):
+                self._answer_later(number, told)
+            else:
+                self._reply(number, told)
         elif op is Op.BACKUP:
             if self._connection.role is not Role.ADMIN:
                 raise NotPermitted("backup", self._connection.name)
@@ -227,6 +242,7 @@ class _Served:
             self._refuse(number, AnswerTooLarge(len(reply), most))
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
+        self._node.meters.refusals[type(error).__name__] += 1
         self._connection.send(encode_error(number, error))
 
 

@@ -122,6 +122,18 @@ class Prefix:
         """The public keys that sign for a tenant; none if its edits need no signature."""
         return frozenset(self._told.keys.get(tenant, ()))
 
+    def once_kept(self, tenant: str) -> frozenset[bytes]:
+        """The public keys that ever signed for a tenant."""
+        return frozenset(self._told.ever.get(tenant, ()))
+
+    def signed_since(self, tenant: str) -> int | None:
+        """The entry that named the tenant's first key; None if it never had one."""
+        return self._told.first_key.get(tenant)
+
+    def has(self, data: bytes) -> bool:
+        """Whether the edit of these bytes was ordered."""
+        return data in self._told.encoded
+
     @property
     def loosenings(self) -> list[Edit]:
         """Every edit that was ordered, in that order."""
@@ -138,6 +150,8 @@ class _Told:
     def __init__(self) -> None:
         self.owners: dict[str, Owner | None] = {}
         self.keys: dict[str, set[bytes]] = {}
+        self.ever: dict[str, set[bytes]] = {}
+        self.first_key: dict[str, int] = {}
         self.edits: list[Edit] = []
         self.encoded: dict[bytes, int] = {}
         self.history: list[tuple[str, str]] = []
@@ -151,6 +165,8 @@ class _Told:
                 keys = self.keys.setdefault(tenant, set())
                 if counts:
                     keys.add(key)
+                    self.ever.setdefault(tenant, set()).add(key)
+                    self.first_key.setdefault(tenant, entry.epoch)
                 else:
                     keys.discard(key)
             case ["loosen", bytes(data)]:

@@ -57,6 +57,21 @@ def resolve(
     return delta
 
 
+def find_open(store: PolicyStore, beginning: str) -> Conflict:
+    """The open conflict whose id begins so.
+
+    Raises:
+        InvalidInput: there is none, or more than one.
+    """
+    found = [each for each in store.conflicts if each.id.startswith(beginning)]
+    if len(found) != 1:
+        problem = "several conflicts begin so" if found else "there is no such open conflict"
+        raise InvalidInput(
+            problem, where=f"conflict {beginning}", remedy="See `mcpctl policy conflicts`"
+        )
+    return found[0]
+
+
 def _steps(store: PolicyStore, conflict: Conflict, choice: str) -> list[Edit]:
     """The edits that the choice undoes (or says again, for ``renew``)."""
     if choice == ACCEPT:

@@ -7,12 +7,12 @@ refuses nothing. It must never open, wait, or read a clock: times are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mcpcore.clock import Reading, Timestamp
 from mcpcore.crdt import AWSet, Causal, CausalContext, Cells
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, Rejected
 from mcpcore.policy.conflicts import Conflict, find_conflicts
 from mcpcore.policy.edits import (
     Add,
@@ -154,6 +154,29 @@ class PolicyStore:
         self._decoded[data] = decode(data)
         return AWSet(self.state).add(self.replica, data)
 
+    def submit(self, edits: Sequence[Edit]) -> Causal:
+        """Make edits that were drafted on a copy of this replica. Returns the delta to send.
+
+        Raises:
+            Rejected: the replica has gone on since; draft them anew.
+            InvalidInput: they are not proved to be their tenant's.
+        """
+        replica, number = self.state.context.next_dot(self.replica)
+        for place, edit in enumerate(edits):
+            if edit.dot != (replica, number + place):
+                raise Rejected("the policy was edited meanwhile on this node; do it once more")
+            if edit.epoch > self.prefix.epoch:
+                raise InvalidInput("an edit that knows more of the log than there is", where="edit")
+            keys = self.prefix.keys(edit.tenant)
+            if keys and not is_signed_by(edit, keys):
+                raise InvalidInput(
+                    f"edits of {edit.tenant} need a signature by one of its keys", where="edit"
+                )
+        delta = Causal()
+        for edit in edits:
+            delta.join(AWSet(self.state).add(self.replica, edit.encode()))
+        return delta
+
     # --- merging --------------------------------------------------------------------------------
 
     def join(self, other: Causal | PolicyStore) -> None:
@@ -223,9 +246,18 @@ class PolicyStore:
         """What is left for people to decide."""
         return find_conflicts(self.view)
 
+    def pending(self) -> list[Edit]:
+        """Every loosening that waits for the log."""
+        return self.view.pending
+
+    def read(self, delta: Causal) -> list[Edit]:
+        """The edits in a delta that can be read."""
+        found = (self._read(element) for element in AWSet(delta))
+        return [edit for edit in found if isinstance(edit, Edit)]
+
     def to_order(self) -> list[bytes]:
         """Commands for the log: every loosening that waits. Ordering one twice is harmless."""
-        return [loosen(edit) for edit in self.view.pending]
+        return [loosen(edit) for edit in self.pending()]
 
     def check(self) -> None:
         """Every promise this structure makes about itself."""
@@ -270,6 +302,10 @@ def _faults(delta: Causal, prefix: Prefix) -> Iterator[str]:
         except InvalidInput as error:
             yield str(error)
             continue
-        keys = prefix.keys(edit.tenant)
-        if keys and not is_signed_by(edit, keys):
+        since = prefix.signed_since(edit.tenant)
+        if since is None or is_signed_by(edit, prefix.once_kept(edit.tenant)):
+            continue
+        if edit.signature or edit.epoch >= since:
+            # Unsigned ones from before the first key are let through, so that whoever lost its
+            # memory gets the same set as everybody; they count for nothing.
             yield f"an edit in the name of {edit.tenant} without its signature"

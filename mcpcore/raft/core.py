@@ -31,6 +31,7 @@ from mcpcore.raft import (
     reads,
     recall,
     reconfiguration,
+    renewal,
     replication,
     snapshots,
     tracking,
@@ -38,6 +39,7 @@ from mcpcore.raft import (
 )
 from mcpcore.raft.dispatch import dispatch
 from mcpcore.raft.doubt import Doubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
@@ -92,6 +94,7 @@ class Raft:
         stateless: no snapshot was found for where ``log`` begins, so another member must send one.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
+        links: what is known of the links; one for all groups of a node, its own if None.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
@@ -115,6 +118,7 @@ class Raft:
         stateless: bool = False,
         aligned: bool = False,
         doubt: Doubt | None = None,
+        links: Links | None = None,
     ) -> None:
         log = log if log is not None else RaftLog()
         self._state = RaftState(
@@ -130,6 +134,7 @@ class Raft:
             doubt=doubt,
             applied=log.base.index if applied is None else applied,
             stateless=stateless,
+            links=links,
         )
         self.snapshots = snapshots.Snapshots(self._state)
         """What a driver does with snapshots."""
@@ -163,6 +168,16 @@ class Raft:
         due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
         return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)
 
+    def contact_age_ns(self, now_ns: int) -> int:
+        """How old the last sign of a working group is: on a leader, since it *sent* the latest
+        messages that a quorum answered; on others, since they heard a leader (or began to listen).
+
+        A group that sleeps hears nothing of its own: ask its node then (``Neighbours.heard_ns``).
+        """
+        state = self._state
+        last_ns = election.quorum_contact_ns(state) if state.is_leader else state.leader_heard_ns
+        return max(0, now_ns - last_ns)
+
     def check(self) -> None:
         """Every promise the state makes about itself."""
         self._state.check()
@@ -187,8 +202,10 @@ class Raft:
             replication.resend_lost(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                renewal.renew(state)
                 state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
+                renewal.beaten(state)
         else:
             if now_ns >= state.election_deadline_ns:
                 silence = f"{state.leader or 'no leader'} has been silent"

@@ -141,6 +141,7 @@ def _expect_follower(state: RaftState, sender: str, term: int) -> None:
 def _on_heartbeat(state: RaftState, sender: str, beat: Heartbeat) -> None:
     if beat.sent_ns:
         election.keep_promise(state, sender, beat.promise_ns)
+    if beat.sent_ns and state.patience.vouches(beat.promise_ns):
         state.reply(sender, HeartbeatReply(state.term, beat.session, beat.round, beat.sent_ns))
     commitment.learn_commit(state, beat.commit)
     snapshots.ask_again(state, sender)
@@ -153,3 +154,5 @@ def _on_heartbeat_reply(state: RaftState, sender: str, answer: HeartbeatReply) -
             raise ProtocolViolation(f"{sender} confirms read round {answer.round}, not yet sent")
         progress.round = max(progress.round, answer.round)
         replication.measure(progress, state.now_ns - answer.sent_ns)
+        if state.windows.settings.moving:
+            state.windows.link(sender).answered(answer.sent_ns, state.now_ns)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from mcpcore.raft.custody import Dropped
 from mcpcore.raft.messages import Message
 from mcpcore.raft.snapshot_events import BaseChange
 from mcpcore.raft.types import Block, HardState
@@ -43,12 +44,15 @@ class Write(NamedTuple):
 
     A block whose first index is not beyond the end of the stored log replaces everything from
     there on. A ``base`` that keeps the suffix comes after the blocks, one that does not before.
+
+    What this write drops from the log is kept elsewhere, durably, before it: see ``custody``.
     """
 
     seq: int
     hard_state: HardState | None
     blocks: tuple[Block, ...]
     base: BaseChange | None = None
+    dropped: tuple[Dropped, ...] = ()
 
 
 class RoleChanged(NamedTuple):

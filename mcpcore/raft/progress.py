@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mcpcore.raft.catch_up import CatchUp
+from mcpcore.raft.windows import PromiseLedger
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Progress:
         probing: we do not know where the logs meet, so one append at a time is out.
         waiting: the probe is out.
         inflight: (last index, bytes, sent) of appends not yet answered, oldest first.
+        promises: what it is asked to promise, and until when we count on it.
         contact_ns: when we *sent* the latest message that was answered; our own clock.
         commit_sent: the commit index the member was last told.
         session: number of this conversation; answers of an earlier one are dropped.
@@ -36,6 +38,7 @@ class Progress:
     next: int
     contact_ns: int
     session: int
+    promises: PromiseLedger
     match: int = 0
     probing: bool = True
     waiting: bool = False

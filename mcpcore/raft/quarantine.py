@@ -21,96 +21,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from mcpcore.errors import InvalidInput, QuarantineFull
+from mcpcore.raft.custody import Dropped
 from mcpcore.raft.quarantine_file import Damage, is_beginning, pack_record, scan
-from mcpcore.raft.sessions import command_of
-from mcpcore.raft.types import MAX_UINT, Entry, EntryKind
+from mcpcore.raft.quarantined import PROPOSABLE, Fate, Overflow, Quarantined, Reproposal
+from mcpcore.raft.types import ENTRY_KINDS, MAX_UINT, EntryKind
 
 FORMAT_VERSION = 1
 _HEADER, _ENTRY, _FATE, _LOST = 0, 1, 2, 3
-_WORTH_KEEPING = (EntryKind.COMMAND, EntryKind.SESSION)
-
-
-class Fate(StrEnum):
-    """What became of a quarantined entry."""
-
-    KEPT = "kept"
-    """Nothing yet."""
-    REPROPOSED = "reproposed"
-    """It was proposed again; what the group answered stands beside it."""
-    DISCARDED = "discarded"
-    """An operator threw it away. The bytes stay until the file is rewritten."""
-
-
-class Quarantined(NamedTuple):
-    """One truncated entry.
-
-    Args:
-        number: its number in this file, from 1 on.
-        origin: the leader of the entry's term, which accepted it; empty if unknown.
-        replaced_by: the leader whose log replaced it.
-        wall_ns: when it was truncated, nanoseconds since 1970 on this node's clock.
-        fate: what became of it, by whom, and what was noted.
-    """
-
-    number: int
-    term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
-    kind: EntryKind
-    data: bytes
-    origin: str
-    replaced_by: str
-    wall_ns: int
-    fate: Fate = Fate.KEPT
-    by: str = ""
-    note: str = ""
-
-    @property
-    def session(self) -> tuple[int, int] | None:
-        """The client's (session, sequence), if the entry carries a client's command."""
-        if self.kind is not EntryKind.SESSION:
-            return None
-        command = command_of(self.data)
-        return None if command is None else (command.session, command.sequence)
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON. ``data`` is in hexadecimal."""
-        session = self.session
-        return {
-            "number": self.number,
-            "term": self.term,
-            "index": self.index,
-            "kind": self.kind.name.lower(),
-            "session": session[0] if session else None,
-            "sequence": session[1] if session else None,
-            "origin": self.origin,
-            "replaced_by": self.replaced_by,
-            "wall_ns": self.wall_ns,
-            "fate": self.fate.value,
-            "by": self.by,
-            "note": self.note,
-            "data": self.data.hex(),
-        }
-
-
-class Overflow(NamedTuple):
-    """Entries that were truncated while the quarantine was full, so that only this is known."""
-
-    entries: int
-    first_index: int
-    last_index: int
-    wall_ns: int
-
-
-class Reproposal(NamedTuple):
-    """What to propose: these bytes, as an entry of this kind."""
-
-    number: int
-    kind: EntryKind
-    data: bytes
+_OVERFLOWS_MAX = 256
+"""Records of what did not fit; they go beyond the limit, so they too must end somewhere."""
 
 
 class QuarantineDevice(Protocol):
@@ -121,7 +43,7 @@ class QuarantineDevice(Protocol):
         ...
 
     def append(self, data: bytes) -> None:
-        """Add at the end; durable when this returns."""
+        """Add at the end, in order. When it is durable is the device's to say."""
         ...
 
     def truncate(self, size: int) -> None:
@@ -165,6 +87,7 @@ class Quarantine:
         self._device = device
         self._limits = limits or QuarantineLimits()
         self._entries: dict[int, Quarantined] = {}
+        self._at: dict[tuple[int, int], int] = {}
         self.damage: tuple[Damage, ...] = ()
         """What is not sound in the file. Torn bytes at the end are no loss: they were never
         acknowledged."""
@@ -178,51 +101,59 @@ class Quarantine:
 
     # --- keeping -------------------------------------------------------------------------------
 
-    def keep(
-        self,
-        entries: Sequence[Entry],
-        *,
-        origin: str,
-        replaced_by: str,
-        wall_ns: int,
-    ) -> list[Quarantined]:
-        """Keep truncated entries, durable when this returns. The protocol's own are not kept.
-
-        A leader's first entry of a term and configurations mean nothing outside their place.
+    def keep(self, dropped: Sequence[Dropped], *, wall_ns: int) -> list[Quarantined]:
+        """Keep what left a log. What is here already, after a crash in between, stays as it is.
 
         Raises:
             QuarantineFull: not all fit. Those that do not were counted in the file; the earlier
                 ones of this call are kept.
         """
         kept: list[Quarantined] = []
-        worth = [entry for entry in entries if entry.kind in _WORTH_KEEPING]
-        for position, entry in enumerate(worth):
+        fresh = [each for each in dropped if not self._holds(each)]
+        for position, (entry, origin, replaced_by, covered) in enumerate(fresh):
+            kind = EntryKind(entry.kind)
+            fate = Fate.KEPT if kind in PROPOSABLE else Fate.NOTED
             item = Quarantined(
                 self._next,
                 entry.term,
                 entry.index,
-                EntryKind(entry.kind),
+                kind,
                 entry.data,
                 origin,
                 replaced_by,
                 wall_ns,
+                covered,
+                fate,
             )
-            body = [_ENTRY, item.number, *entry, origin, replaced_by, wall_ns]
-            packed = pack_record(body)
+            packed = _packed(item)
             if self._size + len(packed) > self._limits.max_bytes:
-                rest = worth[position:]
+                rest = fresh[position:]
                 self._overflow(rest, wall_ns)
-                raise QuarantineFull(len(rest), rest[0].index, self._limits.max_bytes)
+                raise QuarantineFull(len(rest), entry.index, self._limits.max_bytes)
             self._write(packed)
-            self._entries[item.number] = item
-            self._next += 1
+            self._add(item)
             kept.append(item)
         return kept
 
-    def _overflow(self, rest: Sequence[Entry], wall_ns: int) -> None:
-        overflow = Overflow(len(rest), rest[0].index, rest[-1].index, wall_ns)
+    def _holds(self, dropped: Dropped) -> bool:
+        entry = dropped.entry
+        number = self._at.get((entry.term, entry.index))
+        return number is not None and self._entries[number].data == entry.data
+
+    def _add(self, item: Quarantined) -> None:
+        self._entries[item.number] = item
+        self._at[item.term, item.index] = item.number
+        self._next = max(self._next, item.number + 1)
+
+    def _overflow(self, rest: Sequence[Dropped], wall_ns: int) -> None:
+        overflow = Overflow(len(rest), rest[0].entry.index, rest[-1].entry.index, wall_ns)
+        if len(self.overflows) >= _OVERFLOWS_MAX:
+            self.overflows[-1] = overflow._replace(
+                entries=overflow.entries + self.overflows[-1].entries
+            )
+            return
         self.overflows.append(overflow)
-        self._append([_LOST, *overflow])  # some bytes beyond the limit, so that the count is kept
+        self._append([_LOST, *overflow])
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -302,6 +233,12 @@ class Quarantine:
 
     def _undecided(self, number: int) -> Quarantined:
         item = self.show(number)
+        if item.fate is Fate.NOTED:
+            raise InvalidInput(
+                f"it is the protocol's own ({item.kind.name}) and means nothing outside its place",
+                where=f"quarantine, entry {number}",
+                remedy="It is on record and asks for no decision",
+            )
         if item.fate is not Fate.KEPT:
             raise InvalidInput(
                 f"it was {item.fate.value} by {item.by}", where=f"quarantine, entry {number}"
@@ -316,13 +253,23 @@ class Quarantine:
 
     # --- the file ------------------------------------------------------------------------------
 
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is."""
+        return self._size
+
+    @property
+    def decided(self) -> bool:
+        """Whether ``rewritten`` would give room."""
+        return any(item.fate is not Fate.KEPT for item in self._entries.values())
+
     def rewritten(self, group: str, node: str) -> bytes:
-        """The file with only what is still undecided, to replace it atomically. Numbers stay."""
+        """The file with only what is still undecided, to replace it atomically. Numbers stay, and
+        so does the count of what did not fit.
+        """
         records = [pack_record([_HEADER, FORMAT_VERSION, group, node, self._next])]
-        for item in self.entries():
-            number, term, index, kind, data, origin, replaced_by, wall_ns, *_ = item
-            fields = [number, term, index, kind, data, origin, replaced_by, wall_ns]
-            records.append(pack_record([_ENTRY, *fields]))
+        records += [_packed(item) for item in self.entries()]
+        records += [pack_record([_LOST, *overflow]) for overflow in self.overflows]
         return b"".join(records)
 
     def _append(self, body: list[Any]) -> None:
@@ -378,15 +325,17 @@ class Quarantine:
                 str(origin),
                 str(replaced_by),
                 int(wall_ns),
-            ) if kind in _WORTH_KEEPING:
-                self._entries[number] = Quarantined(
-                    number, term, index, EntryKind(kind), data, origin, replaced_by, wall_ns
+                bool(covered),
+            ) if kind in ENTRY_KINDS:
+                known = EntryKind(kind)
+                item = Quarantined(
+                    number, term, index, known, data, origin, replaced_by, wall_ns, covered
                 )
-                self._next = max(self._next, number + 1)
-            case (2, int(number), str(fate), str(by), str(note)) if fate in set(Fate):
-                item = self._entries.get(number)
-                if item is not None:  # else it is rotten, and reported as damage
-                    self._entries[number] = item._replace(fate=Fate(fate), by=by, note=note)
+                self._add(item if known in PROPOSABLE else item._replace(fate=Fate.NOTED))
+            case (2, int(number), str(verb), str(by), str(note)) if verb in set(Fate):
+                decided = self._entries.get(number)
+                if decided is not None:  # else it is rotten, and reported as damage
+                    self._entries[number] = decided._replace(fate=Fate(verb), by=by, note=note)
             case (3, int(count), int(first), int(last), int(wall_ns)):
                 self.overflows.append(Overflow(count, first, last, wall_ns))
             case _:
@@ -397,3 +346,10 @@ class Quarantine:
         assert self._size == len(self._device.read())
         assert all(number == item.number < self._next for number, item in self._entries.items())
         assert list(self._entries) == sorted(self._entries)
+        assert all(self._entries[n][1:3] == at for at, n in self._at.items())
+
+
+def _packed(item: Quarantined) -> bytes:
+    number, term, index, kind, data, origin, replaced_by, wall_ns, covered, *_ = item
+    body = [_ENTRY, number, term, index, kind, data, origin, replaced_by, wall_ns, covered]
+    return pack_record(body)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mcpcore.raft.custody import Custody, Dropped
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.types import Configuration, HardState, LogPosition
 
@@ -27,8 +28,8 @@ from mcpcore.raft.types import Configuration, HardState, LogPosition
 class Start(NamedTuple):
     """How to begin.
 
-    ``replace``: before anything else, make durable that the log is empty and begins at ``base`` in
-    ``configuration``, and that the hard state is ``hard_state``.
+    ``replace``: before anything else, keep what is ``dropped``, and then make durable that the log
+    is empty and begins at ``base`` in ``configuration``, and that the hard state is ``hard_state``.
     """
 
     hard_state: HardState
@@ -37,6 +38,7 @@ class Start(NamedTuple):
     applied: int
     stateless: bool
     replace: bool
+    dropped: tuple[Dropped, ...] = ()
 
 
 def begin(
@@ -60,6 +62,14 @@ def begin(
     if hard_state.term < position.term:
         # A vote in the snapshot's term would have been durable before it left: there was none.
         hard_state = HardState(position.term, "")
+    custody = Custody()
+    custody.replaced(log, position, log.base.index, "")
     return Start(
-        hard_state, its_configuration, RaftLog(position), position.index, False, replace=True
+        hard_state,
+        its_configuration,
+        RaftLog(position),
+        position.index,
+        False,
+        replace=True,
+        dropped=custody.hand_over(),
     )

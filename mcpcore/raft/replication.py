@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
 from mcpcore.raft.commitment import advance_commit, learn_commit
-from mcpcore.raft.election import keep_promise
+from mcpcore.raft.election import keep_promise, vouched_ns
 from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
 from mcpcore.raft.progress import Progress
 from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
@@ -59,7 +59,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
             block,
             state.commit,
             state.now_ns,
-            settings.election_timeout_ns,
+            progress.promises.promise_ns,
         ),
     )
     progress.commit_sent = state.commit
@@ -123,7 +123,9 @@ def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress
         return None
     if sent_ns > state.now_ns:
         raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")
-    progress.contact_ns = max(progress.contact_ns, sent_ns)
+    if sent_ns > progress.contact_ns:
+        progress.contact_ns = sent_ns
+    progress.promises.answered(sent_ns)
     return progress
 
 
@@ -170,6 +172,7 @@ def _refused(state: RaftState, peer: str, progress: Progress, answer: AppendRepl
 def on_append(state: RaftState, sender: str, ask: Append) -> None:
     """Store what the leader sent, if our logs agree on what comes before it."""
     keep_promise(state, sender, ask.promise_ns)
+    sent_ns = vouched_ns(state, ask.sent_ns, ask.promise_ns)
     ask_again(state, sender)
     log = state.log
     known = log.term_at(ask.prev_index)
@@ -187,7 +190,7 @@ def on_append(state: RaftState, sender: str, ask: Append) -> None:
                 ask.prev_index,
                 hint.term,
                 hint.index,
-                ask.sent_ns,
+                sent_ns,
             ),
         )
         return
@@ -196,7 +199,7 @@ def on_append(state: RaftState, sender: str, ask: Append) -> None:
     state.matched_index = max(state.matched_index, last_new)
     learn_commit(state, ask.commit)
     state.reply_after_log(
-        sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, ask.sent_ns)
+        sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, sent_ns)
     )
 
 

@@ -242,6 +242,18 @@ class SessionTable:
     def __contains__(self, session: object) -> bool:
         return session in self._sessions
 
+    def foresee(self, session: int, sequence: int) -> SessionStatus | None:
+        """How a command would be answered now without being applied; None if it would be."""
+        known = self._sessions.get(session)
+        if known is None:
+            return SessionStatus.SESSION_EXPIRED
+        if sequence < known.floor:
+            return SessionStatus.ANSWER_NOT_KEPT
+        if sequence not in known.answers:
+            return None
+        kept = known.answers[sequence] is not None
+        return SessionStatus.APPLIED if kept else SessionStatus.ANSWER_NOT_KEPT
+
     def apply(
         self, index: int, data: bytes, apply: Callable[[int, bytes], bytes], term: int = 0
     ) -> bytes:

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections import deque
 
 from mcpcore.errors import InvalidInput
+from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import (
@@ -29,6 +31,7 @@ from mcpcore.raft.progress import Progress
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.windows import AdaptiveWindows, Patience, WindowSettings
 
 
 class RaftState:
@@ -40,6 +43,7 @@ class RaftState:
         "chores",
         "commit",
         "configurations",
+        "custody",
         "device_full",
         "device_stalled",
         "doubt",
@@ -51,11 +55,14 @@ class RaftState:
         "group",
         "handed",
         "heartbeat_due_ns",
+        "heartbeat_ns",
         "id",
         "incarnation",
         "leader",
+        "leader_heard_ns",
         "lease_void",
         "leaving",
+        "links",
         "log",
         "matched_index",
         "met",
@@ -65,9 +72,9 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "patience",
         "preference",
         "progress",
-        "promise_until_ns",
         "quiet",
         "read_answers",
         "read_round",
@@ -85,6 +92,7 @@ class RaftState:
         "stateless",
         "term",
         "term_start",
+        "told_commit",
         "transfer_deadline_ns",
         "transfer_sent",
         "transfer_target",
@@ -92,6 +100,7 @@ class RaftState:
         "unwritten_from",
         "voted_for",
         "votes",
+        "windows",
         "write_seq",
         "writes",
     )
@@ -111,6 +120,7 @@ class RaftState:
         doubt: Doubt | None = None,
         applied: int,
         stateless: bool,
+        links: Links | None = None,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -118,6 +128,9 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.links = links if links is not None else Links()
+        self.windows = AdaptiveWindows(WindowSettings.of(settings), self.links)
+        self.heartbeat_ns = self.windows.heartbeat_ns((), now_ns)
         self.aligned = False  # whether heartbeats leave at multiples of their interval
         self.quiet = False  # see mcpcore.raft.quiescence
         # What the driver knows of the disk beyond our own writes.
@@ -133,6 +146,7 @@ class RaftState:
         # Persistent state, and how much of it is on the disk already.
         self.term, self.voted_for = hard_state
         self.log = log
+        self.custody = Custody()
         self.durable_hard_state = hard_state
         self.durable_index = log.last_index
         self.unwritten_from = log.last_index + 1
@@ -147,6 +161,10 @@ class RaftState:
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
+        # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
+        # and the highest commit index that a leader told us, whether or not we hold the entries.
+        self.leader_heard_ns = now_ns
+        self.told_commit = applied
         self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
@@ -208,14 +226,14 @@ class RaftState:
 
     def begin_waiting(self) -> None:
         """How long a member waits at its start before it stands for election."""
-        if self.term == 0:
-            # A newborn group has promised nothing to anybody, so its first election need not wait.
-            self.promise_until_ns = self.now_ns
+        # A newborn group has promised nothing to anybody, so its first election need not wait. A
+        # promise made before a restart is forgotten: every start behaves as if one was made.
+        newborn = self.term == 0
+        self.patience = Patience(self.windows.settings, self.now_ns, newborn=newborn)
+        if newborn:
             patience_ns = self.rng.randrange(self.settings.election_timeout_ns)
             self.election_deadline_ns = self.now_ns + patience_ns
         else:
-            # A promise made before a restart is forgotten: every start behaves as if one was made.
-            self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns
             self.reset_election_deadline()
         if self.configuration.members == {self.id}:
             self.election_deadline_ns = self.now_ns  # alone: there is nobody to wait for
@@ -307,7 +325,7 @@ class RaftState:
         self.gated = []
         self.new_blocks, self.base_change = [], None
         changed = hard_state if hard_state != before else None
-        return Write(pending.seq, changed, tuple(blocks), base)
+        return Write(pending.seq, changed, tuple(blocks), base, self.custody.hand_over())
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""
@@ -338,6 +356,7 @@ class RaftState:
     def truncate_from(self, index: int) -> None:
         """Drop entries that the leader of this term does not have."""
         assert index > self.commit, "a committed entry is never dropped"
+        self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)
         self.log.truncate_from(index)
         # Writes under way may still put the dropped entries on the disk, but only until the write
         # that replaces them, which comes later. Until then they prove nothing about our new log.
@@ -355,9 +374,13 @@ class RaftState:
 
         Never less than we promised: to stand for election is to help somebody else.
         """
-        timeout = self.settings.election_timeout_ns
-        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
-        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
+        links, voters = self.links, self.configuration.voters
+        self.election_deadline_ns = self.patience.deadline_ns(
+            self.now_ns,
+            self.rng.randrange,
+            multiplier=links.multiplier,
+            round_trip_ns=links.farthest_ns(voters, self.id),
+        )
 
     # --- promises about itself --------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput
 from mcpcore.node.config_file import load_node_config
+from mcpcore.node.data_config import DataConfig
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.certificates import Authority, write_pairs
@@ -65,6 +66,14 @@ def test_a_node_is_described_by_one_file(tmp_path):
     assert config.limits.max_clients == 7
     assert config.limits.ping_interval_s == 0.5
     assert isinstance(file.machine("main"), KeyValueNode)
+
+
+def test_when_a_group_counts_as_split_is_set_in_the_file(tmp_path):
+    split = GOOD + "[split]\nstale_timeouts = 4\ncommit_index_gap = 500\ncalm_s = 2.5\n"
+    found = load_node_config(written(tmp_path, split)).config.split
+    assert (found.stale_timeouts, found.commit_index_gap, found.calm_ns) == (4, 500, 2_500_000_000)
+    assert "split.calm_s" in refusal(tmp_path, GOOD + "[split]\ncalm_s = -1\n")
+    assert "'calm_s'" in refusal(tmp_path, GOOD + "[split]\ncalms = 1\n")
 
 
 def test_paths_start_at_the_file_wherever_the_program_was_started(tmp_path, monkeypatch):
@@ -352,3 +361,23 @@ def test_a_node_can_be_kept_to_an_older_protocol_while_others_are_upgraded(tmp_p
     assert config.versions == (1, 1)
     with pytest.raises(InvalidInput, match="protocol_max: this release speaks versions 1 to 2"):
         load_node_config(written(tmp_path, "protocol_max = 9\n" + GOOD))
+
+
+def test_replicated_data_is_described_beside_the_groups(tmp_path):
+    more = """
+[replicated.basket]
+[replicated.seen]
+grows_only = true
+members = ["east", "west"]
+entries_max = 9
+"""
+    text = GOOD.replace("plaintext = true", "plaintext = true\ndata_bytes_per_s = 4096") + more
+    config = load_node_config(written(tmp_path, text)).config
+    assert not config.replicated["basket"].grows_only
+    assert config.replicated["seen"] == DataConfig(True, ("east", "west"), entries_max=9)
+    assert config.data_budget.bytes_per_s == 4096
+    assert "entries_max" in refusal(tmp_path, text.replace("= 9", "= 0"))
+    assert "north" in refusal(
+        tmp_path, text.replace('"east", "west"]\nentries', '"north"]\nentries')
+    )
+    assert "data_bytes_per_s" in refusal(tmp_path, text.replace("4096", "0"))

@@ -14,8 +14,9 @@ import pytest
 
 from mcpcore.errors import InvalidInput, NodeDied, NotReady
 from mcpcore.experiment.links import LinkQuality, both_ways
+from mcpcore.experiment.loopback import free_ports
 from mcpcore.experiment.node_process import NodeProcess
-from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster, free_ports
+from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster
 from mcpcore.experiment.replicas import settled_replicas
 from mcpcore.node.config_file import load_node_config
 from mcpcore.node.kv.client import KeyValueClient

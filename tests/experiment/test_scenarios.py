@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from mcpcore.check import Verdict
+from mcpcore.check import Judgement, Verdict
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.conclusion import conclude
 from mcpcore.experiment.record import load_run, results, save_run
-from mcpcore.experiment.run import NodeSample
+from mcpcore.experiment.run import NodeSample, Run
 from mcpcore.experiment.scenario import Expectations, Groups, Region, Scenario, WorkloadSpec
 from mcpcore.experiment.scenario_file import load_scenario
 from mcpcore.experiment.simulated import run_simulated
 from mcpcore.experiment.workloads import KINDS
-from mcpcore.node.kv.commands import CompareAndSet, Put, decode_command
-from mcpcore.node.kv.local import KeyValueNode
-from mcpcore.node.kv.results import PutDone, Swapped, encode_result
 from mcpcore.sim.schedule import Fault, Schedule
+from tests.experiment.lying import LIARS, optimistic
+
+QUIET = Schedule()
+RATES = {"saga": 5.0}
+"""Where the usual rate would only cost time."""
 
 SMALL = Scenario(
     name="small",
@@ -38,10 +41,17 @@ SMALL = Scenario(
 )
 
 
+@cache
+def small() -> Run:
+    """The scenario above, run once for all who only look at it."""
+    return run_simulated(SMALL, seed=5)
+
+
 def test_a_scenario_runs_the_same_way_twice_and_keeps_its_promises() -> None:
-    first, second = run_simulated(SMALL, seed=5), run_simulated(SMALL, seed=5)
+    first, second = small(), run_simulated(SMALL, seed=5)
     assert first.digest == second.digest
-    assert run_simulated(SMALL, seed=6).digest != first.digest
+    brief = replace(SMALL, duration_s=1.0, faults=QUIET)
+    assert run_simulated(brief, seed=6).digest != run_simulated(brief, seed=5).digest
     conclusion = conclude(first)
     assert conclusion.verdict is Verdict.OK, conclusion.promises
     assert conclusion.converged is not None
@@ -50,60 +60,45 @@ def test_a_scenario_runs_the_same_way_twice_and_keeps_its_promises() -> None:
     assert sum(figures.acknowledged for figures in conclusion.figures.values()) > 100
 
 
-class Forgetful(KeyValueNode):
-    """A broken machine: now and then a write is acknowledged and forgotten."""
-
-    __slots__ = ()
-
-    def apply(self, index: int, command: bytes) -> bytes:
-        asked = decode_command(command)
-        if index % 7 == 0:
-            if isinstance(asked, Put):
-                return encode_result(PutDone(index, None))
-            if isinstance(asked, CompareAndSet):
-                return encode_result(Swapped(index))
-        return super().apply(index, command)
-
-
-class Repeating(KeyValueNode):
-    """A broken machine: it hands out the same revision again."""
-
-    __slots__ = ()
-
-    def apply(self, index: int, command: bytes) -> bytes:
-        result = super().apply(index, command)
-        if isinstance(decode_command(command), Put):
-            return encode_result(PutDone(index - index % 5, None))
-        return result
-
-
-@pytest.mark.parametrize(
-    ("kind", "machine"),
-    [
-        ("register", Forgetful),
-        ("append", Forgetful),
-        ("set", Forgetful),
-        ("counter", Forgetful),
-        ("queue", Forgetful),
-        ("ids", Repeating),
-    ],
-)
-def test_every_workload_finds_out_a_machine_that_lies(
-    kind: str, machine: type[KeyValueNode]
-) -> None:
+def test_every_workload_is_content_with_an_honest_machine() -> None:
+    """All at once, over two groups, with a cut in the middle."""
     scenario = replace(
-        SMALL, workloads=(WorkloadSpec(kind, rate_per_s=20.0),), faults=Schedule(), duration_s=4.0
+        SMALL,
+        duration_s=5.0,
+        groups=Groups(2, election_timeout_s=1.0, heartbeat_s=0.2),
+        workloads=tuple(WorkloadSpec(kind, rate_per_s=5.0) for kind in KINDS),
+        faults=Schedule((Fault(2.0, "partition", ("leader",), (), 2.0),)),
     )
-    honest = conclude(run_simulated(scenario, seed=1))
-    assert honest.judgements[kind].verdict is Verdict.OK, honest.judgements[kind]
-    lying = conclude(run_simulated(scenario, seed=1, machine=machine))
-    assert lying.judgements[kind].verdict is Verdict.VIOLATED
+    conclusion = conclude(run_simulated(scenario, seed=3))
+    assert conclusion.verdict is Verdict.OK, conclusion.promises
+    assert conclusion.judgements.keys() == LIARS.keys() == KINDS.keys()
+    idle = [kind for kind, figures in conclusion.figures.items() if not figures.acknowledged]
+    assert not idle
 
 
-def test_the_bank_is_judged_too() -> None:
-    scenario = replace(SMALL, workloads=(WorkloadSpec("bank", rate_per_s=20.0),))
-    assert conclude(run_simulated(scenario, seed=1)).verdict is Verdict.OK
-    assert set(KINDS) == {"register", "append", "set", "bank", "counter", "queue", "ids"}
+def lying(kind: str, nemesis: Schedule = QUIET, seed: int = 1) -> Judgement:
+    """What the judge says of a machine that lies."""
+    scenario = replace(
+        SMALL,
+        duration_s=3.0,
+        workloads=(WorkloadSpec(kind, rate_per_s=RATES.get(kind, 20.0)),),
+        faults=nemesis,
+    )
+    return conclude(run_simulated(scenario, seed, machine=LIARS[kind])).judgements[kind]
+
+
+@pytest.mark.parametrize("kind", LIARS)
+def test_every_workload_finds_out_a_machine_that_lies(kind: str) -> None:
+    assert lying(kind).verdict is Verdict.VIOLATED
+
+
+def test_clouds_that_give_without_the_log_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "policy", optimistic)  # type: ignore[arg-type]
+    scenario = replace(
+        SMALL, duration_s=10.0, workloads=(WorkloadSpec("policy", rate_per_s=20.0),), faults=QUIET
+    )
+    found = conclude(run_simulated(scenario, seed=1)).judgements["policy"]
+    assert "allowed-by-nobody" in found.kinds
 
 
 def test_a_cut_between_nodes_leaves_their_clients_alone() -> None:
@@ -120,16 +115,13 @@ def test_a_cut_between_nodes_leaves_their_clients_alone() -> None:
 
 
 def test_what_was_demanded_and_not_met_is_told() -> None:
-    scenario = replace(
-        SMALL,
-        expect=Expectations(
-            converged_within_s=0.001,
-            silence_at_most_s=0.01,
-            acknowledged_at_least=10**9,
-            leaders_at_most=0,
-        ),
+    expect = Expectations(
+        converged_within_s=0.001,
+        silence_at_most_s=0.01,
+        acknowledged_at_least=10**9,
+        leaders_at_most=0,
     )
-    conclusion = conclude(run_simulated(scenario, seed=5))
+    conclusion = conclude(replace(small(), scenario=replace(SMALL, expect=expect)))
     broken = {p.name for p in conclusion.promises if p.verdict is Verdict.VIOLATED}
     assert broken == {
         "something happened",
@@ -151,7 +143,7 @@ def test_replicas_that_differ_are_told() -> None:
 
 
 def test_a_fault_without_effect_is_told() -> None:
-    run = run_simulated(SMALL, seed=5)
+    run = small()
     idle = replace(run, faults=tuple(replace(record, effects=0) for record in run.faults))
     names = {p.name for p in conclude(idle).promises if p.verdict is Verdict.VIOLATED}
     assert names == {"every fault took effect"}

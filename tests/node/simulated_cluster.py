@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mcpcore.errors import OutcomeUnknown, Rejected, StorageFailed
@@ -15,6 +17,7 @@ from mcpcore.node.client.client import Client
 from mcpcore.node.group import Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.local import KeyValueNode
+from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
@@ -42,8 +45,12 @@ class SimulatedCluster:
         drift_ppm: float = 0.0,
         offsets_ns: dict[str, int] | None = None,
         snapshots: SnapshotSettings | None = None,
+        machine: Callable[[str], StateMachine] = lambda group: KeyValueNode(),
+        **more: Any,
     ) -> None:
         self.world = world
+        self.machine = machine
+        self.more = more
         self.names = names
         self.settings = settings
         self.snapshots = snapshots or SnapshotSettings()
@@ -85,8 +92,9 @@ class SimulatedCluster:
                 snapshots=self.snapshots,
                 bootstrap=True,
             )
+            config = replace(config, **self.more)
             while True:  # as a process supervisor would: a node that stopped is started again
-                node = Node(config, lambda group: KeyValueNode(), disk=host.disk, rng=host.random)
+                node = Node(config, self.machine, disk=host.disk, rng=host.random)
                 self.judge.restarted(name)
                 self.nodes[name] = node
                 self.starts[name] = self.starts.get(name, 0) + 1

@@ -54,7 +54,7 @@ def read(town: Town, node: str, how: Consistency) -> object:
 def doubt(town: Town, node: str) -> str:
     if node not in town.running():
         return ""
-    return town.nodes[node].group("main").watch.doubt
+    return town.nodes[node].group("main").applying.watch.doubt
 
 
 def test_equal_machines_under_load_are_compared_and_never_suspected() -> None:
@@ -63,7 +63,7 @@ def test_equal_machines_under_load_are_compared_and_never_suspected() -> None:
         writer = Writer(town)
         world.run(12)
         for name in "abc":
-            watch = town.nodes[name].group("main").watch
+            watch = town.nodes[name].group("main").applying.watch
             assert watch.divergence is None
             assert watch.newest is not None
             assert all(watch._agreed.get(other, 0) > 0 for other in "abc"), "they did meet"
@@ -78,7 +78,7 @@ def test_the_odd_replica_is_named_on_every_node_with_the_window_in_which_it_went
         world.run_until(lambda: bool(doubt(town, "c")), within_s=60)
         world.run(2.5)
         for name in "abc":
-            found = town.nodes[name].group("main").watch.divergence
+            found = town.nodes[name].group("main").applying.watch.divergence
             assert found is not None
             assert found.odd == ("c",)
             assert 0 < found.last_equal < 300 + ord("c") <= found.first_unequal
@@ -113,7 +113,7 @@ def test_a_leader_that_is_the_odd_one_is_not_believed_and_hands_over() -> None:
         machine_there._at = group.applied + 5
         world.run_until(lambda: town.leader() not in ("", leader), within_s=30)
         world.run(0.1)
-        found = town.nodes[town.leader()].group("main").watch.divergence
+        found = town.nodes[town.leader()].group("main").applying.watch.divergence
         assert found is not None
         assert found.odd == (leader,)
         assert not doubt(town, town.leader())
@@ -153,7 +153,7 @@ def test_a_replica_that_is_wiped_and_catches_up_anew_is_believed_again() -> None
         world.run_until(
             lambda: (
                 not doubt(town, "c")
-                and town.nodes["a"].group("main").watch.divergence is None
+                and town.nodes["a"].group("main").applying.watch.divergence is None
                 and "c" in town.running()
                 and town.nodes["c"].group("main").applied > 100
             ),

@@ -16,6 +16,8 @@ from mcpcore.node.notes import (
     FoundingAnswered,
     FoundingAsked,
     Note,
+    Said,
+    ViewTold,
     from_rows,
     to_rows,
 )
@@ -26,6 +28,10 @@ notes = st.one_of(
     st.builds(FoundingAnswered, st.text(), st.sampled_from(range(3)), st.text(), st.text()),
     st.builds(DigestWanted, st.text(), indexes),
     st.builds(DigestTaken, st.text(), indexes, st.binary(min_size=1, max_size=32)),
+    st.builds(
+        ViewTold, st.text(), indexes, st.text(), indexes, indexes, indexes, asks=st.booleans()
+    ),
+    st.builds(Said, st.text(), st.binary()),
 )
 words = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text()
 
@@ -62,6 +68,7 @@ def test_a_kind_of_a_later_version_is_skipped() -> None:
         (4, "main", 2**63, b"x"),
         (2, "main", 3, "", ""),
         (2, "main", True, "", ""),
+        (5, "basket", "text"),
         (1,),
         (1, b"main"),
     ],

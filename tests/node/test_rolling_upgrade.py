@@ -34,7 +34,9 @@ def test_all_nodes_are_upgraded_one_by_one_under_load_and_nothing_is_lost() -> N
         world.run(3)
         town.add("d")  # what needs all members at the new version works from now on
         world.run_until(
-            lambda: all(town.nodes[n].group("main").watch.newest is not None for n in "abcd"),
+            lambda: all(
+                town.nodes[n].group("main").applying.watch.newest is not None for n in "abcd"
+            ),
             within_s=30,
         )
         writer.finish()

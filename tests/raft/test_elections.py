@@ -329,3 +329,15 @@ def test_a_refused_candidate_still_raises_the_voters_term() -> None:
     assert member.said == [("b", VoteReply(5, False))]
     member.hears("c", Vote(5, 3, 2, False))
     assert member.said == [("c", VoteReply(5, True))]
+
+
+def test_a_member_says_how_old_the_last_sign_of_a_working_group_is() -> None:
+    """On a follower since the leader was heard, on a leader since what a quorum answered left."""
+    follower = Member(terms=[1])
+    follower.hears("b", beat(1))
+    follower.waits(300, tick=False)
+    assert follower.raft.contact_age_ns(follower.now_ns) == 300 * MS
+
+    leader = Member().leads().all_accept()
+    leader.waits(250, tick=False)
+    assert leader.raft.contact_age_ns(leader.now_ns) == 250 * MS

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput, QuarantineFull
-from mcpcore.raft.quarantine import Fate, Quarantine, QuarantineLimits
+from mcpcore.raft.custody import Dropped
+from mcpcore.raft.quarantine import Quarantine, QuarantineLimits
 from mcpcore.raft.quarantine_file import scan
+from mcpcore.raft.quarantined import Fate
 from mcpcore.raft.sessions import (
     SessionAnswer,
     SessionStatus,
@@ -49,7 +51,8 @@ def command(index: int, sequence: int, data: bytes = b"set x", session: int = 7)
 
 
 def kept(quarantine: Quarantine, *entries: Entry) -> list[int]:
-    items = quarantine.keep(entries, origin="a", replaced_by="b", wall_ns=1_700_000_000_000_000_000)
+    dropped = [Dropped(entry, "a", "b") for entry in entries]
+    items = quarantine.keep(dropped, wall_ns=1_700_000_000_000_000_000)
     quarantine.check()
     return [item.number for item in items]
 
@@ -71,6 +74,7 @@ def test_a_kept_entry_comes_back_after_a_restart_with_all_that_is_known_of_it() 
         "origin": "a",
         "replaced_by": "b",
         "wall_ns": 1_700_000_000_000_000_000,
+        "covered": False,
         "fate": "kept",
         "by": "",
         "note": "",
@@ -79,11 +83,26 @@ def test_a_kept_entry_comes_back_after_a_restart_with_all_that_is_known_of_it() 
     assert (second.index, second.session, second.data) == (91, None, b"raw")
 
 
-def test_what_is_the_protocols_own_is_not_kept() -> None:
-    quarantine = opened(Tape())
+def test_what_is_the_protocols_own_is_noted_and_asks_for_no_decision() -> None:
+    tape = Tape()
     configuration = Configuration.of(["a"]).encode()
     noop, change = Entry(3, 8, EntryKind.NOOP, b""), Entry(3, 9, EntryKind.CONFIG, configuration)
-    assert kept(quarantine, noop, change) == []
+    kept(opened(tape), noop, change)
+    quarantine = opened(tape)
+    assert quarantine.entries() == []
+    assert [item.fate for item in quarantine.entries(fate=None)] == [Fate.NOTED, Fate.NOTED]
+    with pytest.raises(InvalidInput, match="means nothing outside its place"):
+        quarantine.repropose(2)
+
+
+def test_an_entry_that_is_handed_over_twice_is_kept_once() -> None:
+    """A crash between the quarantine and the truncation hands it over again."""
+    tape = Tape()
+    kept(opened(tape), command(90, 4), command(91, 5))
+    quarantine = opened(tape)
+    quarantine.discard(1, by="eva")
+    assert kept(quarantine, command(90, 4), command(91, 5), command(92, 6)) == [3]
+    assert opened(tape).show(1).fate is Fate.DISCARDED
 
 
 def test_what_does_not_fit_is_counted_and_said_loudly() -> None:
@@ -91,11 +110,14 @@ def test_what_does_not_fit_is_counted_and_said_loudly() -> None:
     quarantine = opened(tape, max_bytes=4096)
     entries = [command(100 + n, n, bytes(1000)) for n in range(9)]
     with pytest.raises(QuarantineFull) as full:
-        quarantine.keep(entries, origin="a", replaced_by="b", wall_ns=5)
+        quarantine.keep([Dropped(entry, "a", "b") for entry in entries], wall_ns=5)
     assert (full.value.count, full.value.first_index) == (6, 103)
     again = opened(tape, max_bytes=4096)
     assert [item.index for item in again.entries()] == [100, 101, 102]
     assert again.overflows == [(6, 103, 108, 5)]
+    again.discard(1, by="eva")
+    smaller = opened(Tape(again.rewritten("main", "c")), max_bytes=4096)
+    assert smaller.overflows == again.overflows, "what did not fit stays on record"
 
 
 def test_the_file_of_another_group_is_refused() -> None:

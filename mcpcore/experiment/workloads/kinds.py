@@ -1,8 +1,8 @@
 """The kinds of workload, each a few lines: what is asked, and who judges it.
 
 This module exists so that somebody who reads a report can see on one screen what a client did.
-Every kind uses the key-value machine through linearizable operations; compound ones (append to a
-list, transfer money, take from a queue) are a read and a compare-and-set on the revision read.
+Every kind uses the key-value machine through linearizable operations; compound ones are a read and
+a compare-and-set on the revision read. Kinds that need a page of their own have one beside this.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any, Final
 
 from mcpcore.check import LogPosition
 from mcpcore.errors import OutcomeUnknown, Rejected
+from mcpcore.experiment.workloads.leases import Locks
+from mcpcore.experiment.workloads.policies import PolicyEdits
+from mcpcore.experiment.workloads.sagas import Sagas
 from mcpcore.experiment.workloads.store import Answer, Store
+from mcpcore.experiment.workloads.transactions import RACES_MAX, Appends, Bank
+from mcpcore.experiment.workloads.watches import Watches
 from mcpcore.experiment.workloads.work import Ask, Failed, Lane, Work
 
-_RACES_MAX: Final = 20
-"""A read and a compare-and-set that lost this many races in a row gives up, without effect."""
 _UNCLAIMED: Final = "free"
 _CLAIMS_MAX: Final = 50
 
@@ -49,10 +52,10 @@ class Registers:
         old = self._seen.get(number)
         return Ask("cas", [old, new], key, lambda: store.compare_and_set(key, old, new))
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
+    def last(self, lane: Lane) -> Sequence[Ask]:
         """Read every register."""
         return [
-            self._read(stores[number % len(stores)], number, f"register/{number}")
+            self._read(lane.store_of(number), number, f"register/{number}")
             for number in range(self._keys)
         ]
 
@@ -65,47 +68,6 @@ class Registers:
             return Answer(value, position)
 
         return Ask("get", None, key, read)
-
-
-class Appends:
-    """Append to lists and read them, as transactions. Judge: strict serializability (Elle)."""
-
-    judge = "list-append"
-    writes = frozenset(("txn",))
-
-    def __init__(self, keys: int) -> None:
-        self._keys = keys
-        self._value = 0
-
-    async def prepare(self, stores: Sequence[Store]) -> None:
-        """Nothing: a list that was never appended to is empty."""
-
-    def next(self, lane: Lane) -> Ask:
-        """As many appends as reads."""
-        number = lane.rng.randrange(self._keys)
-        store = lane.store_of(number)
-        if lane.rng.random() < 0.5:
-            return self._read(store, number)
-        self._value += 1
-        value = self._value
-
-        async def append() -> Answer:
-            done = await _update(store, f"list/{number}", [], lambda found: [*found, value])
-            return Answer([["append", number, value]], done.position)
-
-        return Ask("txn", [["append", number, value]], None, append)
-
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
-        """Read every list."""
-        return [self._read(stores[number % len(stores)], number) for number in range(self._keys)]
-
-    def _read(self, store: Store, number: int) -> Ask:
-        async def read() -> Answer:
-            record, position = await store.get(f"list/{number}")
-            found = json.loads(record.value) if record else []
-            return Answer([["r", number, found]], position)
-
-        return Ask("txn", [["r", number, None]], None, read)
 
 
 class GrowingSet:
@@ -129,62 +91,15 @@ class GrowingSet:
         element = self._next
         return Ask("add", element, None, lambda: store.put(f"set/{element:08d}", "1"))
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
+    def last(self, lane: Lane) -> Sequence[Ask]:
         """Read it all."""
-        return [self._read(stores[0])]
+        return [self._read(lane.stores[0])]
 
     def _read(self, store: Store) -> Ask:
         async def read() -> Answer:
             records, position = await store.scan("set/")
             elements = [int(record.key.decode().removeprefix("set/")) for record in records]
             return Answer(elements, position)
-
-        return Ask("read", None, None, read)
-
-
-class Bank:
-    """Transfers between accounts that one key holds. Judge: the total never changes."""
-
-    judge = "bank"
-    writes = frozenset(("transfer",))
-    _EACH: Final = 100
-
-    def __init__(self, keys: int) -> None:
-        self._accounts = [str(number) for number in range(max(2, keys))]
-
-    async def prepare(self, stores: Sequence[Store]) -> None:
-        """Open the accounts."""
-        opening = json.dumps(dict.fromkeys(self._accounts, self._EACH))
-        await stores[0].compare_and_set("bank", None, opening)
-
-    def next(self, lane: Lane) -> Ask:
-        """As many transfers as reads."""
-        store = lane.stores[0]
-        if lane.rng.random() < 0.5:
-            return self._read(store)
-        giver, taker = lane.rng.sample(self._accounts, 2)
-        amount = lane.rng.randint(1, 5)
-        asked = {"from": giver, "to": taker, "amount": amount}
-
-        def transfer(balances: dict[str, int]) -> dict[str, int]:
-            if balances[giver] < amount:
-                raise Failed(f"account {giver} holds {balances[giver]}, not {amount}")
-            moved = dict(balances)
-            moved[giver] -= amount
-            moved[taker] += amount
-            return moved
-
-        return Ask("transfer", asked, None, lambda: _update(store, "bank", {}, transfer))
-
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
-        """Read all accounts."""
-        return [self._read(stores[0])]
-
-    def _read(self, store: Store) -> Ask:
-        async def read() -> Answer:
-            record, position = await store.get("bank")
-            assert record is not None, "the accounts were opened"
-            return Answer(json.loads(record.value), position)
 
         return Ask("read", None, None, read)
 
@@ -211,9 +126,9 @@ class Counters:
             "add", amount, None, lambda: _update(store, "counter", 0, lambda found: found + amount)
         )
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
+    def last(self, lane: Lane) -> Sequence[Ask]:
         """Read it."""
-        return [self._read(stores[0])]
+        return [self._read(lane.stores[0])]
 
     def _read(self, store: Store) -> Ask:
         async def read() -> Answer:
@@ -251,9 +166,9 @@ class Queue:
         value = self._next
         return Ask("enqueue", value, None, lambda: store.put(f"queue/{value:08d}", _UNCLAIMED))
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
+    def last(self, lane: Lane) -> Sequence[Ask]:
         """Take out all that is left."""
-        store = stores[0]
+        store = lane.stores[0]
 
         async def drain() -> Answer:
             left: list[int] = []
@@ -268,7 +183,7 @@ class Queue:
         return [Ask("drain", None, None, drain)]
 
     async def _take(self, store: Store) -> Answer:
-        for _ in range(_RACES_MAX):
+        for _ in range(RACES_MAX):
             records, _ = await store.scan("queue/")
             free = [record for record in records if record.value.decode() == _UNCLAIMED]
             if not free:
@@ -277,7 +192,7 @@ class Queue:
             position = await self._claim(store, key, free[0].mod_revision)
             if position is not None:
                 return Answer(int(key.removeprefix("queue/")), position)
-        raise Failed(f"{_RACES_MAX} races lost")
+        raise Failed(f"{RACES_MAX} races lost")
 
     async def _claim(self, store: Store, key: str, revision: int) -> LogPosition | None:
         """Where our claim stands in the log; None if somebody else's does.
@@ -325,14 +240,14 @@ class UniqueIds:
         """A number."""
         return Ask("generate", None, None, lambda: lane.stores[0].put("ids", lane.name))
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
+    def last(self, lane: Lane) -> Sequence[Ask]:
         """Nothing is left to ask."""
         return []
 
 
 async def _update(store: Store, key: str, empty: Any, change: Callable[[Any], Any]) -> Answer:
     """Read, change, and write if nobody else has written meanwhile; again, if somebody has."""
-    for _ in range(_RACES_MAX):
+    for _ in range(RACES_MAX):
         record, _ = await store.get(key)
         found = json.loads(record.value) if record else empty
         expected = record.mod_revision if record else 0
@@ -340,7 +255,7 @@ async def _update(store: Store, key: str, empty: Any, change: Callable[[Any], An
         swapped = await store.compare_and_set(key, expected, new)
         if swapped.value:
             return Answer(None, swapped.position)
-    raise Failed(f"{_RACES_MAX} races lost")
+    raise Failed(f"{RACES_MAX} races lost")
 
 
 KINDS: Final[Mapping[str, Callable[[int], Work]]] = {
@@ -351,5 +266,9 @@ KINDS: Final[Mapping[str, Callable[[int], Work]]] = {
     "counter": Counters,
     "queue": Queue,
     "ids": UniqueIds,
+    "lease": Locks,
+    "watch": Watches,
+    "saga": Sagas,
+    "policy": PolicyEdits,
 }
 """Every kind of workload by its name; each takes the number of objects."""

@@ -6,23 +6,45 @@ a history carries the log position that judges can use. It must never record any
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from mcpcore.check import LogPosition
 from mcpcore.errors import InvalidInput
 from mcpcore.node.client.client import Client
+from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.node.kv.commands import (
     Command,
+    Compare,
     CompareAndSet,
     Get,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseRevoke,
     Put,
     Request,
     Scan,
+    Txn,
+    TxnOperation,
     encode_command,
     encode_request,
 )
-from mcpcore.node.kv.records import KeyValue
-from mcpcore.node.kv.results import Found, NotSwapped, PutDone, Scanned, Swapped, decode_result
+from mcpcore.node.kv.records import Event, KeyValue
+from mcpcore.node.kv.results import (
+    Found,
+    LeaseAlive,
+    LeaseGranted,
+    LeasesEnded,
+    NotSwapped,
+    PutDone,
+    Refused,
+    Scanned,
+    Swapped,
+    TxnDone,
+    decode_result,
+)
 
 
 class Answer(NamedTuple):
@@ -87,6 +109,55 @@ class Store:
             if found.next_key is None or (limit and len(records) >= limit):
                 return records, first
             request = request._replace(start=found.next_key)
+
+    async def txn(
+        self,
+        compare: Iterable[Compare],
+        then: Iterable[TxnOperation],
+        otherwise: Iterable[TxnOperation] = (),
+    ) -> tuple[TxnDone, LogPosition]:
+        """Do several things at once, or nothing."""
+        done, position = await self._do(Txn(tuple(compare), tuple(then), tuple(otherwise)))
+        if not isinstance(done, TxnDone):
+            raise InvalidInput(f"a transaction was answered with {done}", where=self.group)
+        return done, position
+
+    async def lease_grant(self, ttl_ms: int) -> int:
+        """Make a lease; its id."""
+        done, _ = await self._do(LeaseGrant(ttl_ms))
+        if not isinstance(done, LeaseGranted):
+            raise InvalidInput(f"a grant was answered with {done}", where=self.group)
+        return done.lease
+
+    async def lease_keep_alive(self, lease: int) -> bool:
+        """Let a lease run in full again; False if there is none any more."""
+        found, _ = await self._ask(LeaseKeepAlive(lease))
+        if not isinstance(found, LeaseAlive | Refused):
+            raise InvalidInput(f"a keep-alive was answered with {found}", where=f"lease {lease}")
+        return isinstance(found, LeaseAlive)
+
+    async def lease_revoke(self, lease: int) -> LogPosition:
+        """End a lease, if it is still there, and with it its keys."""
+        done, position = await self._do(LeaseRevoke(lease))
+        if not isinstance(done, LeasesEnded | Refused):
+            raise InvalidInput(f"a revocation was answered with {done}", where=f"lease {lease}")
+        return position
+
+    async def changes(
+        self, prefix: str, after_revision: int, *, most: int, patience_s: float
+    ) -> list[Event]:
+        """What changes under a prefix after a revision: ``most`` of it, or what comes in time."""
+        heard: list[Event] = []
+        watching = KeyValueClient(self._client, self.group).watch(
+            prefix, prefix=True, after_revision=after_revision
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s), aclosing(watching) as events:
+                async for event in events:
+                    heard.append(event)
+                    if len(heard) >= most:
+                        break
+        return heard
 
     async def close(self) -> None:
         """Close the connection, which the stores of one client share."""

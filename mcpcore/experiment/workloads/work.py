@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mcpcore.check import History, LogPosition, Outcome, Recorder
@@ -53,8 +53,11 @@ class Work(Protocol):
         """What a lane asks next."""
         ...
 
-    def last(self, stores: Sequence[Store]) -> Sequence[Ask]:
-        """What is asked at the very end, when all is well again: the final reads."""
+    def last(self, lane: Lane) -> Iterable[Ask]:
+        """What the first lane asks at the very end, when all is well again: the final reads.
+
+        Each is carried out before the next is fetched, so one may depend on another.
+        """
         ...
 
 
@@ -65,12 +68,20 @@ class Lane:
         name: unique in its workload.
         stores: one for each group, over this client's own connection.
         rng: of its choices.
+        now_ns: the clock of the histories, for what a client must measure itself.
     """
 
-    def __init__(self, name: str, stores: Sequence[Store], rng: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        stores: Sequence[Store],
+        rng: random.Random,
+        now_ns: Callable[[], int],
+    ) -> None:
         self.name = name
         self.stores = stores
         self.rng = rng
+        self.now_ns = now_ns
         self.count = 0
         """Operations so far; makes names of values unique."""
 
@@ -132,7 +143,7 @@ class Running:
     async def finish(self, lane: Lane) -> None:
         """Ask the last questions."""
         process = f"{lane.name}, at the end"
-        for ask in self.work.last(lane.stores):
+        for ask in self.work.last(lane):
             process = await self._one(process, lane, ask)
 
     def history(self) -> History:

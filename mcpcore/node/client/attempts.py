@@ -9,9 +9,11 @@ from __future__ import annotations
 from mcpcore.errors import (
     ClusterUnavailable,
     CoordinationError,
+    GroupReadOnly,
     HandshakeRefused,
     OutcomeUnknown,
     UnknownGroup,
+    Unreachable,
 )
 from mcpcore.node.transport.handshake import Parting
 
@@ -26,13 +28,15 @@ class Attempts:
         idempotent: doing it twice is the same as doing it once, or not at all (a read).
     """
 
-    __slots__ = ("_idempotent", "_last", "_refused", "_told", "uncertain")
+    __slots__ = ("_idempotent", "_last", "_no_use", "_read_only", "_refused", "_told", "uncertain")
 
     def __init__(self, *, idempotent: bool = False) -> None:
         self._idempotent = idempotent
         self._last = "no attempt was made"
         self._told = False
         self._refused: set[object] = set()
+        self._no_use: set[object] = set()
+        self._read_only: GroupReadOnly | None = None
         self.uncertain = False
         """Whether a copy has left whose fate is not known."""
 
@@ -56,6 +60,23 @@ class Attempts:
         if not (isinstance(error, HandshakeRefused) and error.code in _PASSING):
             self._refused.add(node)
         return len(self._refused)
+
+    def cut_off(self, node: object, error: BaseException, nodes: int) -> GroupReadOnly | None:
+        """Whether to stop trying, since every node is either out of reach or on a side without a
+        quorum: what to raise then, as long as nothing can have happened.
+
+        Args:
+            nodes: how many there are in all.
+        """
+        if isinstance(error, GroupReadOnly):
+            self._read_only = error
+        elif not isinstance(error, Unreachable | TimeoutError):
+            self._no_use.discard(node)  # it may serve before long
+            return None
+        self._no_use.add(node)
+        if len(self._no_use) < nodes or (self.uncertain and not self._idempotent):
+            return None
+        return self._read_only
 
     def final(self, group: str, refusal: CoordinationError) -> CoordinationError:
         """What to raise for a refusal that another attempt would meet again."""

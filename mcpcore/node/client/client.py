@@ -20,6 +20,7 @@ from mcpcore.errors import (
     ChangeRefused,
     ConnectionLost,
     CoordinationError,
+    GroupReadOnly,
     HandshakeRefused,
     InvalidInput,
     LeaseUnavailable,
@@ -144,6 +145,11 @@ class Client:
 
     # --- what a program uses ----------------------------------------------------------------
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The nodes that it may ask."""
+        return tuple(str(endpoint.address) for endpoint in self._endpoints)
+
     async def propose(
         self, command: bytes, *, group: str = "main", timeout_s: float | None = None
     ) -> Applied:
@@ -153,6 +159,7 @@ class Client:
             Its place in the log (of the copy that was applied), and the machine's result.
 
         Raises:
+            GroupReadOnly: no node that can be reached is on a side with a quorum; not applied.
             Rejected: it was not applied and never will be.
             OutcomeUnknown: time ran out after it was sent; it may have been applied, may still be.
             InvalidInput: nobody can do anything with it; it was not applied.
@@ -444,10 +451,14 @@ class Client:
             except NotLeader as refusal:
                 attempts.note(refusal, sent=False)
                 leader = refusal.leader or ""
-            except Rejected as refusal:
-                attempts.note(refusal, sent=False)
-            except (OutcomeUnknown, TimeoutError) as error:
-                attempts.note(error, sent=sent)
+                attempts.cut_off(endpoint, refusal, len(self._endpoints))
+            except (Rejected, OutcomeUnknown, TimeoutError) as error:
+                attempts.note(error, sent=sent and not isinstance(error, Rejected))
+                read_only = attempts.cut_off(endpoint, error, len(self._endpoints))
+                if read_only is not None:
+                    raise read_only from None
+                if isinstance(error, GroupReadOnly):
+                    leader = error.might_lead
             # A hint is followed at once, but only one in a row: two nodes that each take the other
             # for the leader would keep us running between them.
             following = None if hinted or not leader else self._named(leader)

@@ -9,6 +9,7 @@ and is sent one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from mcpcore.errors import InvalidInput, SnapshotDamaged, StorageVersion
@@ -18,6 +19,7 @@ from mcpcore.node.storage.contract import LogDevice, RecoveredGroup
 from mcpcore.node.storage.snapshot_files import SnapshotReader, SnapshotWriter
 from mcpcore.node.storage.snapshot_format import SnapshotHead
 from mcpcore.raft import recovery
+from mcpcore.raft.custody import Dropped
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.recovery import Start
 from mcpcore.raft.types import LogPosition
@@ -42,8 +44,16 @@ class Restored:
     problems: list[str]
 
 
-async def restore(place: Workplace, found: RecoveredGroup, device: LogDevice) -> Restored:
+async def restore(
+    place: Workplace,
+    found: RecoveredGroup,
+    device: LogDevice,
+    keep: Callable[[Sequence[Dropped]], Awaitable[None]],
+) -> Restored:
     """Find out where a group begins, and bring its log in line with that, durably.
+
+    Args:
+        keep: keeps entries that leave the log.
 
     Raises:
         OSError: the disk does not work.
@@ -87,6 +97,8 @@ async def restore(place: Workplace, found: RecoveredGroup, device: LogDevice) ->
         )
         if start.hard_state != found.hard_state:
             await device.submit(found.name, start.hard_state, ())
+        if start.dropped:
+            await keep(start.dropped)
         await device.replace_log(found.name, start.log.base, start.configuration)
     await _drop_outdated_part(place, start.applied)
     return Restored(start, state or ReplicatedState(place.make()), head, problems)

@@ -28,8 +28,16 @@ class GroupPort(Protocol):
 
     name: str
     raft: Raft
-    state: ReplicatedState
-    applied: int
+
+    @property
+    def state(self) -> ReplicatedState:
+        """The applied state."""
+        ...
+
+    @property
+    def applied(self) -> int:
+        """The highest index that it holds."""
+        ...
 
     def wake(self) -> None:
         """Give the group a turn in this loop turn."""

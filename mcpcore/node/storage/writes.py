@@ -18,7 +18,7 @@ def store_write(device: LogDevice, group: str, write: Write) -> asyncio.Future[N
     Raises:
         CoordinationError: the device refuses it.
     """
-    _, hard_state, blocks, base = write
+    _, hard_state, blocks, base, _ = write
     if base is None:
         return device.submit(group, hard_state, blocks)
     position, configuration, suffix_kept = base

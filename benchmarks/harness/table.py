@@ -1,0 +1,99 @@
+"""Answers as Markdown.
+
+This module exists so that ``docs/performance.md`` and a terminal show the same table. It decides
+what stands beside what, and measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.harness.bench import OURS
+from benchmarks.harness.figures import Answer, Case, Figure, Report, case_text
+from benchmarks.harness.spread import Spread, ahead
+
+
+def markdown(report: Report) -> str:
+    """The whole report."""
+    lines: list[str] = []
+    for answer in report.answers:
+        lines += [f"## {answer.title}", "", *answer_lines(answer)]
+    return "\n".join([*lines, *machine_lines(report)])
+
+
+def machine_lines(report: Report) -> list[str]:
+    """Where it was measured, as a quotation."""
+    facts = "; ".join(f"{name} {value}" for name, value in report.machine.items())
+    return [
+        f"> {report.began}, commit `{report.commit}`; {facts}.",
+        "> Median of the rounds, least–greatest in brackets; rounds of all subjects in turn."
+        " We wrote the library *and* the benchmark: distrust us and run"
+        f" `python -m benchmarks {' '.join(report.arguments)}`.",
+    ]
+
+
+def answer_lines(answer: Answer) -> Iterator[str]:
+    """Method, tables, what is missing."""
+    for text in (answer.method, answer.bias):
+        if text:
+            yield from (text, "")
+    for table in answer.tables:
+        if table:
+            yield from (f"**{table}**", "")
+        yield from table_lines(answer, table)
+        yield ""
+    for what, why in answer.skipped.items():
+        yield f"- not measured: {what}: {why}"
+    if answer.skipped:
+        yield ""
+
+
+def table_lines(answer: Answer, table: str) -> Iterator[str]:
+    """One table: a line for each case and subject."""
+    figures = [figure for figure in answer.figures if figure.table == table]
+    measures = {figure.measure: heading(figure) for figure in figures}
+    parameters = list(dict.fromkeys(name for figure in figures for name in figure.case))
+    held = [name for name in answer.references if any(figure.subject == name for figure in figures)]
+    head = [*parameters, "who", *measures.values(), *(f"ahead of {name}" for name in held)]
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    rows: dict[tuple[str, str], dict[str, Figure]] = {}
+    cases: dict[str, Case] = {}
+    for figure in figures:
+        case = case_text(figure.case)
+        cases[case] = figure.case
+        rows.setdefault((case, figure.subject), {})[figure.measure] = figure
+    for case, group in _by_case(rows).items():
+        for subject, cells in group.items():
+            row = [str(cases[case].get(name, "")) for name in parameters]
+            row += [subject, *(_cell(cells.get(measure)) for measure in measures)]
+            row += [
+                _ratio(subject, cells, group.get(name, {}), next(iter(measures))) for name in held
+            ]
+            yield f"| {' | '.join(row)} |"
+
+
+def _by_case(
+    rows: dict[tuple[str, str], dict[str, Figure]],
+) -> dict[str, dict[str, dict[str, Figure]]]:
+    found: dict[str, dict[str, dict[str, Figure]]] = {}
+    for (case, subject), cells in rows.items():
+        found.setdefault(case, {})[subject] = cells
+    return found
+
+
+def heading(figure: Figure) -> str:
+    """A measure and its unit; "rate" and "per s" is one word too many."""
+    return f"{figure.measure}, {figure.unit}" if figure.unit else figure.measure
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else str(Spread.of(figure.rounds))
+
+
+def _ratio(subject: str, cells: dict[str, Figure], theirs: dict[str, Figure], measure: str) -> str:
+    if not subject.startswith(OURS) or measure not in cells or measure not in theirs:
+        return ""
+    ours = cells[measure]
+    ratio = ahead(ours.rounds, theirs[measure].rounds, ours.better)
+    return "" if ratio is None else f"{ratio} x"

@@ -1,0 +1,1 @@
+"""Networks of Linux namespaces: one for each node, joined by a switch, cut by iptables."""
