@@ -95,7 +95,7 @@ class Applying:
         self._reached(self.applied)
 
     def _apply_some(self, entries: list[Entry]) -> None:
-        results = self.state.apply(entries)
+        results = self.state.apply_each(entries)
         if self._proposals:
             self._proposals.applied(entries, results)
         else:

@@ -174,12 +174,16 @@ class ReplicatedState:
         self.machine = machine
         self.sessions = SessionTable() if sessions is None else sessions
 
-    def apply(self, entries: Iterable[Entry]) -> Iterator[bytes]:
-        """Apply committed entries one by one, each giving what its proposer is to be told.
+    def apply(self, entry: Entry) -> bytes:
+        """Apply one committed entry and return what its proposer is to be told.
 
         A COMMAND entry gives the machine's own result. A SESSION entry gives an encoded
         ``SessionAnswer``. Other kinds do not concern the machine and give no bytes.
         """
+        return next(self.apply_each((entry,)))
+
+    def apply_each(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        """``apply`` one entry after the other, as the results are asked for."""
         apply, apply_session = self.machine.apply, self.sessions.apply
         for term, index, kind, data in entries:
             if kind == _COMMAND:

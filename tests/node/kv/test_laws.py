@@ -407,10 +407,10 @@ def entry(index, kind, data=b""):
 def test_a_retried_command_of_a_session_changes_the_store_once():
     state = ReplicatedState(KeyValueMachine())
     put = c.encode_command(c.Put(b"a", b"1"))
-    list(state.apply([entry(1, EntryKind.SESSION, register_session())]))
+    state.apply(entry(1, EntryKind.SESSION, register_session()))
 
     answers = [
-        list(state.apply([entry(index, EntryKind.SESSION, session_command(1, 0, 0, put))]))
+        state.apply(entry(index, EntryKind.SESSION, session_command(1, 0, 0, put)))
         for index in (2, 3)
     ]
 
@@ -422,28 +422,22 @@ def test_a_plain_command_needs_no_session_and_other_entries_do_not_concern_the_m
     state = ReplicatedState(KeyValueMachine())
     put = c.encode_command(c.Put(b"a", b"1"))
 
-    quiet, change, done = state.apply(
-        [
-            entry(1, EntryKind.NOOP),
-            entry(2, EntryKind.CONFIG),
-            entry(3, EntryKind.COMMAND, put),
-        ]
-    )
-    assert quiet == change == b""
-    assert r.decode_result(done) == r.PutDone(3)
+    assert state.apply(entry(1, EntryKind.NOOP)) == b""
+    assert state.apply(entry(2, EntryKind.CONFIG)) == b""
+    assert r.decode_result(state.apply(entry(3, EntryKind.COMMAND, put))) == r.PutDone(3)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
 def test_sessions_travel_with_the_machine_so_that_a_retry_after_a_restore_applies_nothing(cut):
     state, twin = (ReplicatedState(KeyValueMachine()) for _ in range(2))
     put = c.encode_command(c.Put(b"a", b"1"))
-    list(state.apply([entry(1, EntryKind.SESSION, register_session())]))
-    (first,) = state.apply([entry(2, EntryKind.SESSION, session_command(1, 0, 0, put))])
+    state.apply(entry(1, EntryKind.SESSION, register_session()))
+    first = state.apply(entry(2, EntryKind.SESSION, session_command(1, 0, 0, put)))
     data = b"".join(state.snapshot())
 
     twin.restore(data[i : i + cut] for i in range(0, len(data), cut))
     assert twin.digest() == state.digest()
-    (retry,) = twin.apply([entry(3, EntryKind.SESSION, session_command(1, 0, 0, put))])
+    retry = twin.apply(entry(3, EntryKind.SESSION, session_command(1, 0, 0, put)))
 
     assert retry == first
     assert contents(twin.machine) == {b"a": (b"1", 0, 2, 2, 1)}
@@ -451,8 +445,8 @@ def test_sessions_travel_with_the_machine_so_that_a_retry_after_a_restore_applie
 
 def test_a_damaged_snapshot_of_both_leaves_both_as_they_were():
     state, target = (ReplicatedState(KeyValueMachine()) for _ in range(2))
-    list(state.apply([entry(1, EntryKind.SESSION, register_session())]))
-    list(state.apply([entry(2, EntryKind.COMMAND, c.encode_command(c.Put(b"a", b"1")))]))
+    state.apply(entry(1, EntryKind.SESSION, register_session()))
+    state.apply(entry(2, EntryKind.COMMAND, c.encode_command(c.Put(b"a", b"1"))))
     data = b"".join(state.snapshot())
     before = target.digest()
 
