@@ -8,6 +8,7 @@ golden conversations and by the random schedules.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgpack
@@ -150,7 +151,8 @@ class Cluster:
     """A group under test. ``sync`` False leaves every write pending until ``complete``.
 
     ``joiners`` run from the start and know nothing: a change of membership may take them in.
-    ``identities`` gives every disk an identity, with which the first members are admitted.
+    ``identities`` gives every disk an identity, with which the first members are admitted;
+    ``settings_of`` names members with settings of their own.
     """
 
     def __init__(
@@ -162,10 +164,12 @@ class Cluster:
         sync: bool = True,
         joiners: str = "",
         identities: bool = False,
+        settings_of: Mapping[str, RaftSettings] | None = None,
         reunion: ReunionSettings | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.settings = settings
+        self.settings_of = settings_of or {}
         self.reunion = reunion
         about = {name: MemberFacts(incarnation=f"{name}1") for name in names if identities}
         self.configuration = Configuration(frozenset(names), about=about)
@@ -196,7 +200,7 @@ class Cluster:
         start = recover(disk, configuration)
         return Raft(
             name,
-            self.settings,
+            self.settings_of.get(name, self.settings),
             random.Random(self.rng.randrange(1 << 30)),
             configuration=start.configuration,
             hard_state=start.hard_state,
@@ -396,7 +400,8 @@ class Cluster:
 
     def pause(self, name: str) -> None:
         """The process neither runs nor dies: its clock goes on, its sockets hold what arrives."""
-        self.paused[name] = []
+        if self.members[name].up:
+            self.paused[name] = []
 
     def resume(self, name: str) -> None:
         self.mail[:0] = self.paused.pop(name)
