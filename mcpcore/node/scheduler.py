@@ -60,8 +60,11 @@ class Alarmed(Protocol):
 class Post(Protocol):
     """Sends one frame; it never waits."""
 
-    def __call__(self, peer: str, payload: bytes, *, droppable: bool) -> object:
-        """Send ``payload`` to ``peer``; one that is ``droppable`` may be left out."""
+    def __call__(self, peer: str, payload: bytes, *, droppable: bool, flush: bool) -> object:
+        """Send ``payload`` to ``peer``; one that is ``droppable`` may be left out.
+
+        With ``flush`` it leaves at once, and not with whatever else is sent in this loop turn.
+        """
         ...
 
 
@@ -94,6 +97,7 @@ class Scheduler:
         self._closed = False
         self.when_late: Callable[[int, int], None] | None = None
         """Told when a timer was due and when it ran, if that was ``LATE_NS`` later."""
+        self._pack = msgpack.Packer().pack  # 0.4 us less than packb
 
     def close(self) -> None:
         """Send nothing more, and wake nobody."""
@@ -132,6 +136,9 @@ class Scheduler:
         for peer, messages in outgoing.items():
             for rows, droppable in messages.frames():
                 self._send_frame(peer, rows, droppable)
+            if messages.waiting:
+                self._outgoing[peer] = Outgoing(self._frame_bytes, messages.waiting)
+                self._call_turn()
 
     # --- words -------------------------------------------------------------------------------
 
@@ -156,8 +163,8 @@ class Scheduler:
 
     def _send_frame(self, peer: str, rows: list[Row], droppable: bool) -> None:
         if not self._closed:
-            payload = msgpack.packb((self._header(peer), rows))
-            self._post(peer, payload, droppable=droppable)
+            payload = self._pack((self._header(peer), rows))
+            self._post(peer, payload, droppable=droppable, flush=True)
 
     # --- time --------------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ def test_every_proposal_gets_exactly_the_answer_of_its_own_term_and_index(
         ]
         for index in range(1, 5):
             term = data.draw(st.integers(1, 3))
-            proposals.applied(Entry(term, index, 1, b""), b"r")
+            proposals.applied([Entry(term, index, 1, b"")], [b"r"])
             for its_term, its_index, future in futures:
                 if its_index == index:
                     assert future.done(), "nobody is forgotten"
