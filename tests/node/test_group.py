@@ -35,6 +35,7 @@ from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
 from mcpcore.node.quarantining import QuarantineKeeper
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import (
@@ -145,14 +146,15 @@ class Bench:
         self.sent: list[tuple[str, Message]] = []
         self.alarms: list[int] = []
         self.broken: list[BaseException] = []
+        raft = Raft(
+            "a",
+            settings or RaftSettings(),
+            random.Random(1),
+            configuration=Configuration.of(members),
+        )
         self.group = Group(
             "main",
-            Raft(
-                "a",
-                settings or RaftSettings(),
-                random.Random(1),
-                configuration=Configuration.of(members),
-            ),
+            raft,
             ReplicatedState(Notes() if machine is None else machine),
             self.device,  # type: ignore[arg-type]
             self.clocks,
@@ -168,6 +170,7 @@ class Bench:
             quarantine=QuarantineKeeper(
                 RamDisk(), "data", "main", "a", QuarantineLimits(), self.clocks.wall_ns
             ),
+            reunions=Reuniting(RamDisk(), "data", raft, self.clocks),
         )
 
     async def turns(self, count: int = 4) -> None:
