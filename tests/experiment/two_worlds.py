@@ -58,8 +58,8 @@ MOVES: tuple[tuple[str, str, str], ...] = (
 PASSING = frozenset(("suspect", "rejoining", ""))
 """Verdicts that are over in a moment: whether a sample meets one is a matter of timing."""
 LASTING_S = 2.0
-"""Any other verdict that is over sooner is left out for the same reason: an election that takes a
-little longer on a busy machine makes everybody read-only for as long."""
+"""A bad verdict that is over sooner is left out for the same reason: an election that takes a little
+longer on a busy machine makes everybody read-only for as long."""
 
 
 def scenario(number: int) -> Scenario:
@@ -157,7 +157,7 @@ def _verdicts(
             if s.node == node and span[0] <= s.at_s < span[1] and s.verdict not in PASSING
         ]
         spells = [(word, [at for at, _ in spell]) for word, spell in groupby(seen, lambda x: x[1])]
-        lasting = [word for word, at in spells if at[-1] - at[0] >= LASTING_S]
+        lasting = [w for w, at in spells if w == "healthy" or at[-1] - at[0] >= LASTING_S]
         told.add(" > ".join(word for word, _ in groupby(lasting)) or "silent")
     return tuple(sorted(told))
 
