@@ -58,8 +58,8 @@ MOVES: tuple[tuple[str, str, str], ...] = (
 PASSING = frozenset(("suspect", "rejoining", ""))
 """Verdicts that are over in a moment: whether a sample meets one is a matter of timing."""
 LASTING_S = 2.0
-"""A bad verdict that is over sooner is left out for the same reason: an election that takes a little
-longer on a busy machine makes everybody read-only for as long."""
+"""A bad verdict that is over sooner is left out for the same reason: an election that takes a
+little longer on a busy machine makes everybody read-only for as long."""
 
 
 def scenario(number: int) -> Scenario:
