@@ -293,6 +293,7 @@ class Hosting:
             aligned=True,
             doubt=found.doubt,
             incarnation=around.device.identity.incarnation,
+            links=around.pulse.contacts.links,
             reunion=replace(
                 self._config.reunion, commit_index_gap=self._config.split.commit_index_gap
             ),

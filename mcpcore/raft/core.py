@@ -253,11 +253,10 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
-        quiescence.wake(state, state.now_ns)
+        if state.quiet:
+            quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
-        entry = Entry(state.term, state.log.last_index + 1, kind, data)
-        state.log.append((entry,))
-        return entry
+        return state.log.append_one(state.term, kind, data)
 
     def read(self, now_ns: int) -> int:
         """Ask for a linearizable read, on any member; the answer comes with a later ``ready``.

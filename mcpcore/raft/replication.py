@@ -68,7 +68,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
         progress.waiting = True
         progress.probe_sent_ns = state.now_ns
     elif block.entries:
-        size = sum(len(entry.data) for entry in block.entries)
+        size = sum([len(entry[3]) for entry in block.entries])
         progress.inflight.append((last, size, state.now_ns))
         progress.inflight_bytes += size
         progress.next = last + 1

@@ -353,8 +353,9 @@ class RaftState:
         self.log.append(block.entries)
         self.new_blocks.append(block)
         self.unwritten_from = self.log.last_index + 1
-        for entry in block.entries:
-            self.note_configuration(entry)
+        if block.reconfigures:
+            for entry in block.entries:
+                self.note_configuration(entry)
 
     def note_configuration(self, entry: Entry) -> None:
         """Put a configuration in force as soon as it is in the log (section 6)."""

@@ -119,6 +119,9 @@ class Alone:
     def may_rest(self, state: RaftState, now_ns: int) -> bool:
         return False
 
+    def listens_ns(self, now_ns: int) -> int:
+        return 0
+
     def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:
         return True
 
@@ -215,7 +218,7 @@ def test_every_proposal_gets_exactly_the_answer_of_its_own_term_and_index(
         ]
         for index in range(1, 5):
             term = data.draw(st.integers(1, 3))
-            proposals.applied(Entry(term, index, 1, b""), b"r")
+            proposals.applied([Entry(term, index, 1, b"")], [b"r"])
             for its_term, its_index, future in futures:
                 if its_index == index:
                     assert future.done(), "nobody is forgotten"
