@@ -39,8 +39,10 @@ from mcpcore.node.meters import Meters
 from mcpcore.node.policies.hosting import Policies
 from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.repair import open_log
 from mcpcore.node.replicated_data import DataHub, ReplicatedData
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
@@ -397,6 +399,22 @@ class Node:
         await self._hosting.retire(name)
         assert self._policies is not None
         await self._policies.end(name)
+
+    def quarantine(self, group: str) -> QuarantineKeeper:
+        """What the log of a group gave up on this node, and what may be done with it.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).quarantine
+
+    def reunions(self, group: str) -> Reuniting:
+        """What waits for an operator in a group here, and the reports of past cuts.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).reunions
 
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.

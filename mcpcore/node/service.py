@@ -23,6 +23,7 @@ from mcpcore.errors import (
     Rejected,
     StorageFailed,
 )
+from mcpcore.node import custody_door
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
 from mcpcore.node.changes import from_rows
@@ -163,6 +164,10 @@ class _Served:
                 self._answer_later(number, told)
             else:
                 self._reply(number, told)
+        elif op in custody_door.OPS:
+            self._only_administrators("decide about quarantine and reunions")
+            work = custody_door.answer(self._node.group(group), op, arguments)
+            self._answer_later(number, asyncio.get_running_loop().create_task(work))
         elif op is Op.BACKUP:
             if self._connection.role is not Role.ADMIN:
                 raise NotPermitted("backup", self._connection.name)

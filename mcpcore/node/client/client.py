@@ -196,6 +196,20 @@ class Client:
                 case other:
                     raise InvalidInput(f"group {group}: the session entry was refused: {other}")
 
+    async def propose_again(
+        self, data: bytes, kind: EntryKind, *, group: str = "main", timeout_s: float | None = None
+    ) -> Applied:
+        """Propose the very bytes of an entry that lost its place in a log: see ``quarantine``.
+
+        A SESSION entry may be proposed any number of times; a COMMAND applies each time.
+
+        Raises:
+            Rejected: it was not applied.
+            OutcomeUnknown: time ran out after it was sent.
+        """
+        attempts = Attempts(idempotent=kind is EntryKind.SESSION)
+        return await self._propose(group, kind, data, self._deadline(timeout_s), attempts)
+
     async def query(
         self,
         request: bytes,
