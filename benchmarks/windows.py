@@ -148,11 +148,8 @@ class Static:
             election_ceiling_ns=ceiling_ns,
         )
 
-    def heartbeat_ns(self, now_ns: int) -> int:
-        return self.beat_ns
-
-    def sent(self, member: str, now_ns: int) -> int:
-        return self.timeout_ns
+    def beats(self, now_ns: int) -> tuple[int, dict[str, int]]:
+        return self.beat_ns, dict.fromkeys(FOLLOWERS, self.timeout_ns)
 
     def answered(self, member: str, sent_ns: int, now_ns: int) -> None:
         pass
@@ -164,10 +161,19 @@ class Static:
 class Adaptive(AdaptiveWindows):
     """As in the library."""
 
-    settings = SETTINGS
-
     def __init__(self) -> None:
         super().__init__(SETTINGS)
+
+    def beats(self, now_ns: int) -> tuple[int, dict[str, int]]:
+        """A heartbeat leaves for everybody: when the next one does, and what each asks for."""
+        for name in FOLLOWERS:
+            self.link(name).sent(now_ns)
+        interval_ns = self.heartbeat_ns(FOLLOWERS, now_ns)
+        return interval_ns, self.promises_ns(FOLLOWERS, FOLLOWERS, now_ns)
+
+    def answered(self, member: str, sent_ns: int, now_ns: int) -> None:
+        """The answer to the heartbeat sent then came."""
+        self.link(member).answered(sent_ns, now_ns)
 
     def round_trip_ns(self, member: str) -> int:
         """As the member's own transport measures it."""
@@ -214,13 +220,13 @@ def simulate(make: Callable[[], Static | Adaptive], profile: str, hours: float, 
             break
         if what == "beat":
             run.heartbeats += 1
+            interval_ns, promises_ns = windows.beats(now_ns)
             for name in FOLLOWERS:
-                promise_ns = windows.sent(name, now_ns)
                 at_ns = travel(there[name], (name, True), now_ns)
-                later(at_ns, "arrive", name, now_ns, promise_ns, office)
-            later(now_ns + windows.heartbeat_ns(now_ns), "beat", "", 0, 0, 0)
+                later(at_ns, "arrive", name, now_ns, promises_ns[name], office)
+            later(now_ns + interval_ns, "beat", "", 0, 0, 0)
         elif what == "arrive":
-            patience[name].heard(promise_ns, now_ns)
+            patience[name].heard(promise_ns, now_ns, term)
             deadline[name] = patience[name].deadline_ns(
                 now_ns, rng.randrange, round_trip_ns=windows.round_trip_ns(name)
             )
@@ -236,7 +242,7 @@ def simulate(make: Callable[[], Static | Adaptive], profile: str, hours: float, 
         elif deadline[name] == sent_ns:  # fire, and nothing came meanwhile
             run.suspicions += 1
             if isinstance(windows, Adaptive):
-                patience[name].doubted()
+                patience[name].doubted(office)
             other = next(follower for follower in FOLLOWERS if follower != name)
             if patience[other].may_help(now_ns):
                 run.elections += 1

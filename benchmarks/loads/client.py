@@ -5,6 +5,7 @@ Usage: python -m benchmarks.loads.client ADDRESS...
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 import time
@@ -27,6 +28,7 @@ async def first(store: KeyValueClient) -> float:
             await store.put(b"first", b"v")
         except (Rejected, OutcomeUnknown) as error:
             print(error, file=sys.stderr)
+            await asyncio.sleep(0.005)
         else:
             return time.monotonic()
 

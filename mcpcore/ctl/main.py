@@ -45,6 +45,9 @@ def serve(
         bool,
         typer.Option("--bootstrap", help="Found the groups that no log holds yet: a new cluster."),
     ] = False,
+    steering: Annotated[
+        str, typer.Option(hidden=True, help="Wrong clocks and disks, for experiments.")
+    ] = "",
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
@@ -56,7 +59,7 @@ def serve(
     """
     from mcpcore.ctl.serve import serve as run
 
-    run(config, log_level, bootstrap=bootstrap)
+    run(config, log_level, bootstrap=bootstrap, steering=steering)
 
 
 keys.add_commands(app)
@@ -69,7 +72,12 @@ RootGroup.families = {
     "lease": Family(
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
-    "group": Family("mcpcore.ctl.groups", "Make, list and retire groups while the cluster runs."),
+    "group": Family(
+        "mcpcore.ctl.groups", "Make, list, retire and reunite groups while the cluster runs."
+    ),
+    "quarantine": Family(
+        "mcpcore.ctl.quarantine", "Decide about commands that a split left without an outcome."
+    ),
     "member": Family(
         "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
     ),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mcpcore.ctl.health import Account
+from mcpcore.observe.health import Account
 from mcpcore.raft.membership import (
     AddLearner,
     Change,

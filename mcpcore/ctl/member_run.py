@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from mcpcore.ctl.health import Account
 from mcpcore.ctl.member_plan import LAG_SETTLED, GroupView, Plan, Step, view_of
 from mcpcore.ctl.profile import Profile
 from mcpcore.ctl.status import Survey
 from mcpcore.errors import CoordinationError, LearnerBehind, OutcomeUnknown
 from mcpcore.node.transport.addresses import Address
+from mcpcore.observe.health import Account
 
 LOOK_AGAIN_S: Final = 0.2
 TELL_EVERY_S: Final = 1.0

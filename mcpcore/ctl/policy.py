@@ -1,71 +1,88 @@
 """`mcpctl policy`: policies in files, looked over, merged, explained and carried elsewhere.
 
 This module exists to do what policies may not: open files, read a clock, print. A policy file
-(`.policy`) is one replica; documents (YAML, TOML, JSON) are what people write. Exit status 1 means
-that the answer is no: something to look at, a conflict, a difference, a denial.
+(`.policy`) is one replica; documents (YAML, TOML, JSON) are what people write. What a running
+cluster is asked stands in ``policy_cluster``. Exit status 1 means that the answer is no: something
+to look at, a conflict, a difference, a denial.
 """
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mcpcore.crdt import replica_id
+from mcpcore.ctl import policy_cluster, policy_dialects
 from mcpcore.ctl.exits import ExitCode
+from mcpcore.ctl.options import ClusterOptions, on_cluster
+from mcpcore.ctl.policy_cluster import (
+    FactsOption,
+    GroupsOption,
+    JsonOption,
+    KeyOption,
+    RequestOption,
+    asked,
+)
 from mcpcore.ctl.policy_files import (
     count,
     now,
     opened,
+    pair,
     read_bytes,
     read_documents,
     read_key,
-    read_plain,
     read_store,
     say,
     write_bytes,
 )
 from mcpcore.ctl.policy_files import order as order_commands
 from mcpcore.errors import InvalidInput
-from mcpcore.policy import Author, Mode, PolicyStore, Request, explain, own, trust
+from mcpcore.policy import Author, Mode, PolicyStore, explain, own, trust
 from mcpcore.policy import resolve as carry_out
 from mcpcore.policy.apply import apply_document, documents_of
-from mcpcore.policy.dialects.common import Exported, Imported
-from mcpcore.policy.documents import Document, Named, write_document
 from mcpcore.policy.lint import lint as look_over
-from mcpcore.policy.notation import dump, dump_all
+from mcpcore.policy.resolve import find_open
 from mcpcore.policy.saved import is_saved, save
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Policies that merge: look over, merge, explain, compare, decide conflicts, export.",
+    help="Policies that merge: look over, merge, explain, compare, decide conflicts, export. Of "
+    "files, or, where none is named, of the cluster that the options before the command name.",
 )
 _FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A .policy file.")]
+_MaybeFileArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="A .policy file; none: the cluster.", show_default=False),
+]
 _SourcesArgument = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help="A .policy file, or documents.")
 ]
-_JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-_KeyOption = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The tenant's key, 64 hex digits.")
-]
 
 
-class Dialect(StrEnum):
-    """What a policy can be written as."""
+@app.callback()
+@on_cluster
+def policy(
+    cluster: ClusterOptions,
+    ctx: typer.Context,
+    group: Annotated[
+        str, typer.Option("--of", metavar="GROUP", help="The group that orders the policy.")
+    ] = policy_cluster.GROUP,
+) -> None:
+    """Policies that merge: look over, merge, explain, compare, decide conflicts, export.
 
-    YAML = "yaml"
-    TOML = "toml"
-    JSON = "json"
-    RBAC = "kubernetes-rbac"
-    NETWORK = "kubernetes-network"
-    AWS = "aws"
-    AZURE = "azure"
-    GCP = "gcp"
+    Of files; or, where none is named, of the cluster that the options before the command name:
+    mcpctl policy -c client.toml decide -r 'shop/ann deploy shop/web'
+    """
+    ctx.obj = policy_cluster.Where(cluster, group)
+
+
+for _command in policy_cluster.COMMANDS:
+    app.command()(_command)
 
 
 # --- replicas in files --------------------------------------------------------------------------
@@ -100,9 +117,9 @@ def init(
     name = replica_id(cloud, incarnation)
     mode = Mode.OPTIMISTIC if optimistic else Mode.GUARDED
     store = PolicyStore(name, mode=mode) if like is None else read_store(like).copy(name)
-    commands = [own(*_pair(text, "--own")) for text in owner or []]
+    commands = [own(*pair(text, "--own")) for text in owner or []]
     for text in trusted or []:
-        tenant, key = _pair(text, "--trust")
+        tenant, key = pair(text, "--trust")
         try:
             commands.append(trust(tenant, bytes.fromhex(key)))
         except ValueError as error:
@@ -112,15 +129,8 @@ def init(
     say(f"{file}: {name}, {store.mode}, {count(store.prefix.epoch, 'event')} in the log")
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    left, sign, right = text.partition("=")
-    if not left or not sign:
-        raise InvalidInput(f"{text!r} has no '='", where=option)
-    return left, right
-
-
 @app.command()
-def apply(file: _FileArgument, document: Path, key: _KeyOption = None) -> None:
+def apply(file: _FileArgument, document: Path, key: KeyOption = None) -> None:
     """Make a replica say what a document says. What gives is pending until it is ordered.
 
     Example: mcpctl policy apply east.policy shop.yaml
@@ -172,11 +182,15 @@ def merge(
 
 
 @app.command()
-def conflicts(file: _FileArgument, as_json: _JsonOption = False) -> None:
+def conflicts(
+    ctx: typer.Context, file: _MaybeFileArgument = None, as_json: JsonOption = False
+) -> None:
     """List what a merge left to decide. Exit status 1 if there is any.
 
     Example: mcpctl policy conflicts east.policy
     """
+    if file is None:
+        policy_cluster.conflicts(ctx, as_json=as_json)
     found = read_store(file).conflicts
     for conflict in found:
         if as_json:
@@ -194,25 +208,30 @@ def conflicts(file: _FileArgument, as_json: _JsonOption = False) -> None:
 
 @app.command()
 def resolve(
-    file: _FileArgument,
-    conflict: Annotated[str, typer.Argument(metavar="ID", help="As `conflicts` lists it.")],
-    choice: Annotated[str, typer.Argument(help="One of its choices.")],
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[FILE] ID CHOICE", help="As `conflicts` lists them."),
+    ],
     tenant: Annotated[str, typer.Option("--as", metavar="TENANT", help="Who decides.")],
     reason: Annotated[str, typer.Option(help="Why; kept with it.")] = "",
-    key: _KeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Decide a conflict. The decision is made of edits, and travels with the next merge.
 
     Example: mcpctl policy resolve east.policy 3f2a91c07d11 keep:1 --as shop
     """
+    if len(words) == 2:
+        policy_cluster.resolve(ctx, words[0], words[1], tenant, reason, key)
+        return
+    if len(words) != 3:
+        raise InvalidInput("a file, an id and a choice are expected", where="policy resolve")
+    file, conflict, choice = Path(words[0]), words[1], words[2]
     store = read_store(file)
-    found = [each for each in store.conflicts if each.id.startswith(conflict)]
-    if len(found) != 1:
-        problem = "several conflicts begin so" if found else "there is no such open conflict"
-        raise InvalidInput(problem, where=f"conflict {conflict}", remedy="See `policy conflicts`")
-    carry_out(store, Author(tenant, read_key(key)), found[0], choice, now(), reason)
+    found = find_open(store, conflict)
+    carry_out(store, Author(tenant, read_key(key)), found, choice, now(), reason)
     write_bytes(file, save(store))
-    say(f"{found[0].id}: {choice}; {count(len(store.conflicts), 'conflict')} left")
+    say(f"{found.id}: {choice}; {count(len(store.conflicts), 'conflict')} left")
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -236,18 +255,19 @@ def lint(
 
 @app.command(name="explain")
 def explain_(
-    files: _SourcesArgument,
-    request: Annotated[
-        str, typer.Option("--request", "-r", metavar="'WHO ACTION RESOURCE'", help="What is asked.")
-    ],
-    facts: Annotated[
-        list[str] | None,
-        typer.Option("--fact", "-f", metavar="KEY=VALUE", help="What is known besides."),
+    ctx: typer.Context,
+    request: RequestOption,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="A .policy file, or documents; none: the cluster.",
+            show_default=False,
+        ),
     ] = None,
-    groups: Annotated[
-        list[str] | None, typer.Option("--group", "-g", help="A group of the principal.")
-    ] = None,
-    as_json: _JsonOption = False,
+    facts: FactsOption = None,
+    groups: GroupsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Decide a request and say why. Exit status 0 if it is allowed, 1 if it is denied.
 
@@ -255,13 +275,10 @@ def explain_(
 
     Example: mcpctl policy explain shop.yaml -r 'shop/ann deploy shop/web' -f mfa=true
     """
-    words = request.split()
-    if len(words) != 3:
-        raise InvalidInput("three words are expected", where="--request")
-    context = dict(_pair(text, "--fact") for text in facts or [])
-    who, action, resource = words
-    asked = Request(who, action, resource, context, frozenset(groups or []))
-    told = explain(opened(files).view, asked)
+    question = asked(request, facts, groups)
+    if not files:
+        policy_cluster.explain(ctx, question, as_json=as_json)
+    told = explain(opened(files).view, question)
     if as_json:
         say(json.dumps({"allowed": told.decision.allowed, "reason": told.decision.reason.name,
                          "determining": [s.id for s in told.determining],
@@ -321,115 +338,19 @@ def _differences(old: _Listed, new: _Listed) -> list[str]:
 
 
 @app.command()
-def show(file: _FileArgument) -> None:
+def show(ctx: typer.Context, file: _MaybeFileArgument = None) -> None:
     """Show everything in a replica, and what has become of it.
 
     Example: mcpctl policy show east.policy
     """
+    if file is None:
+        policy_cluster.show(ctx)
+        return
     store = read_store(file)
     for placed in store.view.placed:
         why = f"  ({placed.why})" if placed.why else ""
         say(f"{placed.standing:<9} {placed.edit.tenant}/{placed.edit.document}  {placed.edit}{why}")
 
 
-# --- elsewhere ----------------------------------------------------------------------------------
-
-
-@app.command()
-def export(
-    files: _SourcesArgument,
-    to: Annotated[Dialect, typer.Option(help="What to write.")],
-    narrow: Annotated[
-        bool,
-        typer.Option("--narrow", help="Leave permits out for forbids that cannot be said."),
-    ] = False,
-    resource: Annotated[str, typer.Option(help="gcp: where the policy is attached.")] = "",
-    principal: Annotated[str, typer.Option(help="aws: whom an identity-based policy is for.")] = "",
-    namespace: Annotated[
-        str, typer.Option(help="aws, azure, gcp: the namespace of its names here.")
-    ] = "",
-) -> None:
-    """Write a policy for another system; on stderr, whether that is exact or narrower.
-
-    What would allow more there is refused with exit status 2, and nothing is written.
-
-    Example: mcpctl policy export shop.yaml --to kubernetes-network
-    """
-    store = opened(files)
-    if to in (Dialect.YAML, Dialect.TOML, Dialect.JSON):
-        data = [write_document(document) for document in documents_of(store)]
-        typer.echo(dump_all(data, to.value), nl=False)
-        return
-    exported = _exported(store, to, narrow, resource, principal, namespace)
-    notation = "yaml" if to in (Dialect.RBAC, Dialect.NETWORK) else "json"
-    typer.echo(dump_all(list(exported.documents), notation) if exported.documents else "", nl=False)
-    typer.echo(f"{to.value}: {exported.fidelity}", err=True)
-    for loss in exported.losses:
-        typer.echo(f"  {loss}", err=True)
-
-
-def _exported(
-    store: PolicyStore, to: Dialect, narrow: bool, resource: str, principal: str, namespace: str
-) -> Exported:
-    from mcpcore.policy.dialects import aws_export, azure, gcp, kubernetes_network, kubernetes_rbac
-    from mcpcore.policy.dialects.prepare import exportable, with_losses
-
-    statements, losses = exportable(store.view)
-    match to:
-        case Dialect.RBAC:
-            found = kubernetes_rbac.export_rbac(statements, narrow=narrow)
-        case Dialect.NETWORK:
-            found = kubernetes_network.export_network(statements, narrow=narrow)
-        case Dialect.AWS:
-            found = aws_export.export_policy(
-                statements, principal=principal, namespace=namespace or "aws"
-            )
-        case Dialect.AZURE:
-            found = azure.export_roles(statements, narrow=narrow, namespace=namespace or "azure")
-        case _ if resource:
-            found = gcp.export_allow(
-                statements, resource, narrow=narrow, namespace=namespace or "gcp"
-            )
-        case _:
-            raise InvalidInput("where is it to be attached?", where="--resource")
-    return with_losses(found, losses)
-
-
-@app.command(name="import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="Manifests or a policy document.")],
-    source: Annotated[Dialect, typer.Option("--from", help="What it is.")],
-    tenant: Annotated[str, typer.Option(help="In whose name.")],
-    principal: Annotated[
-        str, typer.Option(help="aws: whom an identity-based policy is attached to.")
-    ] = "",
-    to: Annotated[Dialect, typer.Option(help="yaml, toml or json.")] = Dialect.YAML,
-) -> None:
-    """Read Kubernetes manifests or an AWS policy, and write a document of ours.
-
-    Azure and Google Cloud policies need their role definitions beside them: import these from
-    Python.
-
-    Example: mcpctl policy import netpol.yaml --from kubernetes-network --tenant shop
-    """
-    imported = _imported(read_plain(file), source, tenant, principal)
-    document = Document(tenant, file.stem, tuple(Named(s) for s in imported.statements))
-    typer.echo(dump(write_document(document), to.value), nl=False)
-    for remark in imported.remarks:
-        typer.echo(remark, err=True)
-
-
-def _imported(data: list[Any], source: Dialect, tenant: str, principal: str) -> Imported:
-    from mcpcore.policy.dialects import aws, kubernetes_network, kubernetes_rbac
-
-    match source:
-        case Dialect.RBAC:
-            return kubernetes_rbac.import_rbac(data, tenant)
-        case Dialect.NETWORK:
-            return kubernetes_network.import_network(data, tenant)
-        case Dialect.AWS if len(data) == 1:
-            return aws.import_policy(data[0], tenant, principal=principal)
-    raise InvalidInput(
-        f"{source.value} is not read here", where="--from",
-        remedy="Use kubernetes-rbac, kubernetes-network or aws, one policy to a file",
-    )  # fmt: skip
+app.command()(policy_dialects.export)
+app.command(name="import")(policy_dialects.import_)

@@ -17,8 +17,9 @@ from mcpcore.errors import InvalidInput
 from mcpcore.policy import Author, PolicyStore, TenantKey, own
 from mcpcore.policy.apply import apply_document
 from mcpcore.policy.documents import Document, read_document
-from mcpcore.policy.log import EVERYTHING, PolicyLog
+from mcpcore.policy.log import PolicyLog
 from mcpcore.policy.notation import load_all, notation_of
+from mcpcore.policy.prefix import EVERYTHING
 from mcpcore.policy.saved import is_saved, load
 
 
@@ -106,6 +107,14 @@ def opened(paths: list[Path]) -> PolicyStore:
         apply_document(store, document, now(), Author(document.tenant))
     order(store, store.to_order())
     return store
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Two words with an equals sign between them."""
+    left, sign, right = text.partition("=")
+    if not left or not sign:
+        raise InvalidInput(f"{text!r} has no '='", where=option)
+    return left, right
 
 
 def count(number: int, what: str) -> str:

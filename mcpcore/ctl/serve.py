@@ -15,21 +15,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from mcpcore.ctl.exits import ExitCode, one_line
+from mcpcore.errors import InvalidInput
 from mcpcore.node.config_file import NodeFile, load_node_config
 from mcpcore.node.node import Node
+
+if TYPE_CHECKING:
+    from mcpcore.observe.endpoint import HttpServer
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def serve(path: str, log_level: str, *, bootstrap: bool = False) -> None:
+def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str = "") -> None:
     """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
         bootstrap: as if the file said ``bootstrap = true``.
+        steering: an experiment's file that says how clocks and disk are wrong; empty: they are not.
 
     Raises:
         InvalidInput: the file cannot be used.
@@ -41,22 +48,31 @@ def serve(path: str, log_level: str, *, bootstrap: bool = False) -> None:
         file = replace(file, config=replace(file.config, bootstrap=True))
     _log_to_stderr(log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        failure = runner.run(_run(file))
+        failure = runner.run(_run(file, steering))
     if failure is not None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _run(file: NodeFile) -> BaseException | None:
+async def _run(file: NodeFile, steering: str) -> BaseException | None:
     """Run until told to stop; returns why the node stopped, if it stopped by itself."""
-    node = Node(file.config, file.machine)
+    node = _steered(file, steering) if steering else Node(file.config, file.machine)
     told = Told()
     await node.start()
+    try:
+        page = await _observe(node, file)
+    except BaseException:
+        await node.stop()
+        raise
     config = file.config
     typer.echo(
         f"{config.name} of {config.cluster} listens on {node.address}, process {os.getpid()}"
     )
+    if page is not None:
+        typer.echo(f"metrics on http://{page.address}/metrics")
     ends = [asyncio.create_task(end.wait()) for end in (told.event, node.stopped)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if page is not None:
+        await page.close()
     await node.stop()
     ends[0].cancel()
     if node.failure is not None:
@@ -64,6 +80,31 @@ async def _run(file: NodeFile) -> BaseException | None:
         return node.failure
     typer.echo(f"{config.name} stopped: {told.by} received")
     return None
+
+
+def _steered(file: NodeFile, steering: str) -> Node:
+    from mcpcore.experiment.steering.page import Page
+    from mcpcore.experiment.steering.seams import SteeredClocks, SteeredDisk, Steering
+
+    hand = Steering(Page(Path(steering)))
+    return Node(file.config, file.machine, disk=SteeredDisk(hand), clocks=SteeredClocks(hand))
+
+
+async def _observe(node: Node, file: NodeFile) -> HttpServer | None:
+    """Tell metrics and health where the file says, if it does."""
+    if file.observe is None:
+        return None
+    try:
+        from mcpcore.observe.endpoint import HttpServer, application
+    except ImportError as error:
+        raise InvalidInput(
+            f"[observe] needs a package that is not installed: {error.name}",
+            where=str(file.path),
+            remedy="pip install 'mcpcore[observe]', or leave the table out",
+        ) from error
+    page = HttpServer(application(node, groups=file.observe.groups), file.observe.listen)
+    await page.start()
+    return page
 
 
 class Told:

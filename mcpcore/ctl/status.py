@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcpcore.ctl.exits import ExitCode
-from mcpcore.ctl.health import LAG_MAX, Account, Health, judge
 from mcpcore.ctl.options import ClusterOptions, on_cluster
+from mcpcore.observe.health import LAG_MAX, Account, Health, judge
 
 if TYPE_CHECKING:
     from mcpcore.ctl.profile import Profile

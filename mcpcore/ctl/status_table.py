@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mcpcore.ctl.health import Health, NodeRow, Replica
 from mcpcore.ctl.output import readable
+from mcpcore.observe.health import Health, NodeRow, Replica
 
 _GAP: Final = 2
 _BAD: Final = "bold red"
@@ -164,6 +164,10 @@ def _agreement(replica: Replica) -> str:
     return "same" if replica.agrees else "DIFFERS"
 
 
+def _verdict(replica: Replica) -> str:
+    return "" if replica.verdict is None else replica.verdict.state.value
+
+
 def _bytes(count: int) -> str:
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1000 and len(units) > 1:
@@ -190,6 +194,7 @@ _COLUMNS: Final = (
     _Column("clock", 15, _told("clock", lambda clock: str(clock["state"])), right=False),
     _Column("group", 0, _of_replica(lambda replica: replica.group), right=False),
     _Column("role", 0, _role, right=False),
+    _Column("verdict", 1, _of_replica(_verdict), right=False),
     _Column("term", 2, _of_replica(lambda replica: str(replica.term))),
     _Column("last", 9, _of_replica(lambda replica: str(replica.last_index))),
     _Column("commit", 7, _of_replica(lambda replica: str(replica.commit))),

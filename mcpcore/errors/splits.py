@@ -35,9 +35,11 @@ class StalenessNotPromised(Rejected):
     Args:
         at_most_ms: what could be promised instead; None if nothing can.
         asked_ms: what was asked.
+        passing: whether asking this node again in a moment may do.
     """
 
     def __init__(self, group: str, *, asked_ms: int, at_most_ms: int | None, reason: str) -> None:
+        self.passing = False
         self.group = group
         self.asked_ms = asked_ms
         self.at_most_ms = at_most_ms
@@ -63,7 +65,7 @@ class ReunionRefused(Rejected):
         self.limit_entries = limit_entries
         super().__init__(
             f"group {group}: {gap_entries} entries lie between the two sides, from {limit_entries} "
-            "on an operator decides: look at the plan and hand in an `Answer` to it"
+            f"on an operator decides: `mcpctl group reunite {group}` shows the plan and asks"
         )
 
 

@@ -19,7 +19,9 @@ from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
 from mcpcore.raft.quarantine import QuarantineLimits
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.split import SplitSettings
 
 SCRUB_BYTES_PER_S = 1 << 20
 
@@ -62,11 +64,13 @@ class NodeConfig:
             first voters. Without it they wait until a leader sends them the log. A node that comes
             back with a wiped disk is told apart and founds nothing, so this may stay switched on.
         zone: the cloud, region or rack whose loss takes this node; empty: a zone by itself.
+        split: from when on a group here counts as read-only or split.
         replicated: CRDTs by name that this node holds, beside its groups and without a quorum.
         data_budget: what may leave for one peer, for all replicated data together.
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
         quarantine: how much each group keeps of what its log had to give up.
+        reunion: when a reunion after a split waits for an operator; the gap is that of ``split``.
     """
 
     cluster: str
@@ -83,10 +87,12 @@ class NodeConfig:
     scrub_bytes_per_s: int = SCRUB_BYTES_PER_S
     bootstrap: bool = False
     zone: str = ""
+    split: SplitSettings = field(default_factory=SplitSettings)
     replicated: Mapping[str, DataConfig] = field(default_factory=dict)
     data_budget: Budget = field(default_factory=Budget)
     versions: Versions = SPOKEN
     quarantine: QuarantineLimits = field(default_factory=QuarantineLimits)
+    reunion: ReunionSettings = field(default_factory=ReunionSettings)
 
     def __post_init__(self) -> None:
         if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:

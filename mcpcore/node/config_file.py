@@ -19,20 +19,40 @@ from mcpcore.node.data_config import DataConfig
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, NodeConfig
+from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.toml_table import Table, nearest, read_toml
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Plaintext, Security, Tls
+from mcpcore.raft.quarantine import QuarantineLimits
+from mcpcore.raft.reunion import Intervene, ReunionSettings
 from mcpcore.raft.settings import SECOND, RaftSettings
+from mcpcore.raft.split import SplitSettings
 
 T = TypeVar("T")
 
-MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {"kv": KeyValueNode}
+MACHINES: Final[Mapping[str, Callable[[], StateMachine]]] = {
+    "kv": KeyValueNode,
+    "policy": PolicyMachine,
+}
 """What may stand after ``machine =``, and what makes it."""
 
 _ADDRESS: Final = '"127.0.0.1:7101"'
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveAt:
+    """The table ``[observe]``.
+
+    Args:
+        listen: where `/metrics`, `/healthz` and `/readyz` are served.
+        groups: which groups have lines of their own; None: all, if they are few.
+    """
+
+    listen: Address
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +63,13 @@ class NodeFile:
         path: the file.
         config: what ``Node`` takes.
         machines: the kind of each group's state machine, by the group's name.
+        observe: where metrics and health are told; None: nowhere.
     """
 
     path: Path
     config: NodeConfig
     machines: Mapping[str, str]
+    observe: ObserveAt | None = None
 
     def machine(self, group: str) -> StateMachine:
         """A new state machine for a group: what ``Node`` takes as its second argument. A group
@@ -86,6 +108,9 @@ def load_node_config(path: str | Path) -> NodeFile:
             remedy=f'Add one: [groups.main] and below it voters = ["{node}"]',
         )
     limits = _limits(root.table("limits"))
+    split = _split(root.table("split"))
+    quarantine = _in_seconds(QuarantineLimits, root.table("quarantine"))
+    reunion = _reunion(root.table("reunion"))
     scrub_bytes_per_s = SCRUB_BYTES_PER_S
     if "scrub_bytes_per_s" in root:
         scrub_bytes_per_s = root.integer("scrub_bytes_per_s")
@@ -96,6 +121,12 @@ def load_node_config(path: str | Path) -> NodeFile:
     if "data_bytes_per_s" in root:
         data_budget = _made(Budget, {"bytes_per_s": root.integer("data_bytes_per_s")}, root,
                             {"budget": "data_bytes_per_s"})  # fmt: skip
+    observe = None
+    if "observe" in root:
+        table = root.table("observe")
+        at = address_at(table, "listen", listening=True)
+        named = table.texts("groups", '["main"]') if "groups" in table else None
+        observe = ObserveAt(at, named)
     root.finish()
     config = NodeConfig(
         cluster=cluster,
@@ -109,11 +140,14 @@ def load_node_config(path: str | Path) -> NodeFile:
         scrub_bytes_per_s=scrub_bytes_per_s,
         bootstrap=bootstrap,
         zone=zone,
+        split=split,
+        quarantine=quarantine,
+        reunion=reunion,
         replicated=replicated,
         data_budget=data_budget,
         versions=versions,
     )
-    return NodeFile(root.file, config, machines)
+    return NodeFile(root.file, config, machines, observe)
 
 
 # --- What node files and client profiles have in common -----------------------------------------
@@ -236,10 +270,35 @@ def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:
 
 
 def _settings(table: Table) -> RaftSettings:
-    """Every field of ``RaftSettings``; windows stand in the file in seconds, so ``..._s``."""
+    return _in_seconds(RaftSettings, table)
+
+
+def _split(table: Table) -> SplitSettings:
+    return _in_seconds(SplitSettings, table)
+
+
+def _reunion(table: Table) -> ReunionSettings:
+    """The gap is the split detector's; when to ask, and from how many times the gap on."""
+    given: dict[str, Any] = {}
+    if "intervention_factor" in table:
+        given["intervention_factor"] = table.number("intervention_factor")
+    if "intervene" in table:
+        known = {str(case.value): case for case in Intervene}
+        word = table.text("intervene", '"when split loses"')
+        if word not in known:
+            table.refuse(
+                "intervene", f"{word!r} is none of {', '.join(known)}", nearest(word, known)
+            )
+        given["intervene"] = known[word]
+    table.finish()
+    return _made(ReunionSettings, given, table, {})
+
+
+def _in_seconds(kind: Callable[..., T], table: Table) -> T:
+    """Every field of ``kind``; those in nanoseconds stand in the file in seconds, as ``..._s``."""
     given: dict[str, Any] = {}
     spelled = {}
-    for field in fields(RaftSettings):
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass, called to make one
         key = field.name.removesuffix("_ns") + "_s" if field.name.endswith("_ns") else field.name
         spelled[field.name] = key
         if key not in table:
@@ -248,10 +307,12 @@ def _settings(table: Table) -> RaftSettings:
             given[field.name] = round(table.number(key) * SECOND)
         elif type(field.default) is bool:
             given[field.name] = table.flag(key, field.default)
+        elif type(field.default) is float:
+            given[field.name] = table.number(key)
         else:
             given[field.name] = table.integer(key)
     table.finish()
-    return _made(RaftSettings, given, table, spelled)
+    return _made(kind, given, table, spelled)
 
 
 def _limits(table: Table) -> Limits:

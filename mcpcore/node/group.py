@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpcore.clock import ClockHealth
 from mcpcore.errors import (
@@ -35,25 +36,39 @@ from mcpcore.node.duties import Duties
 from mcpcore.node.group_status import GroupObserver, GroupStatus, status_of
 from mcpcore.node.inbox import Inbox
 from mcpcore.node.machine import LeaderDuties, ReplicatedState
+from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.storing import Storing
-from mcpcore.node.waiting import Applied, Consistency, Proposals, ReadResult
+from mcpcore.node.waiting import (
+    Applied,
+    Consistency,
+    Proposals,
+    ReadResult,
+    Stale,
+    parse_consistency,
+)
 from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
-from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, RoleChanged, Write
+from mcpcore.raft.outcome import NEVER, Event, MembershipNoticed, Role, RoleChanged, Write
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
+
+if TYPE_CHECKING:
+    from mcpcore.node.freshness import Freshness
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
 FULL_DEVICE_RETRY_NS = 20_000_000
 
-__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult"]
+__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult", "Stale"]
 
 
 class Group:
@@ -75,7 +90,9 @@ class Group:
         clock_health: judges the node's clock; no lease is relied upon without it.
         offended: called with a member and what it said that no correct member says.
         observer: hears what concerns the node as a whole.
+        meters: where the node counts.
         quarantine: keeps what the log gives up.
+        reunions: remembers what waits for an operator, and what cuts did.
     """
 
     __slots__ = (
@@ -86,9 +103,11 @@ class Group:
         "_device",
         "_duties",
         "_inbox",
+        "_meters",
         "_neighbours",
         "_observer",
         "_offended",
+        "_probe",
         "_proposals",
         "_reading",
         "_send",
@@ -96,11 +115,14 @@ class Group:
         "_wake",
         "applying",
         "failure",
+        "freshness",
+        "judging",
         "listeners",
         "members_only",
         "name",
         "quarantine",
         "raft",
+        "reunions",
     )  # fmt: skip
 
     def __init__(
@@ -119,9 +141,13 @@ class Group:
         clock_health: Callable[[], ClockHealth],
         offended: Callable[[str, ProtocolViolation], None],
         observer: GroupObserver,
+        meters: Meters,
         quarantine: QuarantineKeeper,
+        reunions: Reuniting,
     ) -> None:
         self.name = name
+        self._meters = meters
+        self._probe = Probe(meters.proposals)
         self._observer = observer
         self._configuration = raft.state.configuration
         self.raft = raft
@@ -167,10 +193,21 @@ class Group:
         self._closed = False
         self.failure: Exception | None = None
         """What was raised here in the middle of a change; None while the group is in service."""
+        self.judging: Judging | None = None
+        """Knows whether this group is split; None: nobody judges it."""
+        self.freshness: Freshness | None = None
+        """Knows how old the state here may be; None: nobody keeps account."""
+        self.reunions = reunions
+        reunions.wake = self.wake
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def awaiting_operator(self) -> str:
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
+        return self.raft.state.reunion.words()
 
     @property
     def state(self) -> ReplicatedState:
@@ -202,26 +239,38 @@ class Group:
             kind: COMMAND, or SESSION for the entries that ``mcpcore.raft.sessions`` makes.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here, and has not been for long.
             Rejected: not appended: not the leader, too large, too much waiting.
             InvalidInput: entries of this kind are not for callers to propose.
         """
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
-        self._refuse_if_closed()
-        self._refuse_without_state()
-        self._refuse_if_in_doubt()
+        raft = self.raft
+        if (
+            self._closed
+            or not raft.is_leader
+            or raft.state.stateless
+            or self.applying.watch.divergence is not None
+        ):
+            self._refuse_if_closed()
+            self._refuse_without_state()
+            self._refuse_if_in_doubt()
+            self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
-        self.rouse()
-        entry = self.raft.propose(data, self._clocks.monotonic_ns(), kind)
+        if raft.quiet:
+            self.rouse()
+        now_ns = self._clocks.monotonic_ns()
+        entry = raft.propose(data, now_ns, kind)
+        self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
 
     def read(
-        self, request: bytes, consistency: Consistency = Consistency.LINEARIZABLE
+        self, request: bytes, consistency: Consistency | Stale = Consistency.LINEARIZABLE
     ) -> asyncio.Future[ReadResult]:
         """Ask the state machine a question.
 
@@ -230,15 +279,25 @@ class Group:
         has caught up, so bound your wait; cancelling is harmless.
 
         Raises:
+            GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
+            StalenessNotPromised: a ``Stale`` read accepts no state as old as ours may be.
+            ReunionRefused: an operator must agree first that this member catches up.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
-        if type(consistency) is not Consistency:
-            consistency = Consistency.parse(consistency)
+        if type(consistency) not in (Consistency, Stale):
+            consistency = parse_consistency(str(consistency))
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
         now_ns = self._clocks.monotonic_ns()
+        if isinstance(consistency, Stale):
+            fresh = self.freshness
+            bound = fresh.bound(self, consistency.max_age_s) if fresh is not None else None
+            return self._reading.ask_stale(request, self.applied, now_ns, bound)
+        if consistency is not Consistency.STALE:
+            self.reunions.refuse()
+            self._refuse_if_read_only()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
     def change(self, changes: Sequence[Change], *, force: bool = False) -> asyncio.Future[Applied]:
@@ -275,6 +334,13 @@ class Group:
         self.rouse()
         self.raft.transfer_leadership(target, self._clocks.monotonic_ns())
         self._wake(self)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the group is split, as this node sees it now. None if nobody judges it, or it is
+        no member, or out of service.
+        """
+        return self.judging.verdict(self) if self.judging is not None else None
 
     def status(self) -> GroupStatus:
         """This group as this node sees it now."""
@@ -383,6 +449,8 @@ class Group:
             if self._hears(to):
                 self._send(to, self.name, message)
         if ready.write is not None:
+            if ready.write.dropped:
+                self.reunions.lost(ready.write.dropped)
             self._storing.put(ready.write)
         for event in ready.events:
             self._announce(event)
@@ -397,6 +465,8 @@ class Group:
         if self._configuration is not self.raft.state.configuration:
             self._configuration = self.raft.state.configuration
             self._observer.reconfigured(self)
+        if self.reunions.busy:
+            self.reunions.look()
         if self.raft.has_more or len(self._inbox):
             self._wake(self)
         self._deadlines.arm(self.raft, None if self._duties is None else self._duties.due_ns)
@@ -435,6 +505,7 @@ class Group:
             self.snapshots.close()
         self._storing.close()
         self.quarantine.close()
+        self.reunions.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 
@@ -494,6 +565,15 @@ class Group:
         if doubt:
             raise ReplicaInDoubt(self.name, doubt)
 
+    def _refuse_if_read_only(self) -> None:
+        """Say at once what a caller would otherwise find out by waiting. A leader never asks:
+        whether it may write is Raft's to say.
+        """
+        if self.judging is not None and not self.raft.is_leader:
+            refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
+            if refusal is not None:
+                raise refusal
+
     def _wait_for_room(self) -> None:
         self._deadlines.retry_ns = self._clocks.monotonic_ns() + FULL_DEVICE_RETRY_NS
 
@@ -507,6 +587,8 @@ class Group:
         self._wake(self)
 
     def _reached(self, index: int) -> None:
+        if 0 < self._probe.index <= index:
+            self._probe.applied(self._clocks.monotonic_ns())
         self._observer.moved(self)
         self._reading.applied_to(index)
 
@@ -514,6 +596,9 @@ class Group:
         if isinstance(event, MembershipNoticed):
             logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
             return
+        self._meters.role_changed(event)
+        if event.role is not Role.LEADER:
+            self._probe.abandon()
         logger.info(
             "group %s term %d: %s, leader %s: %s",
             self.name,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mcpcore.raft import recall
+from mcpcore.raft.split import SplitState, Verdict
 from mcpcore.raft.types import Configuration
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class GroupStatus:
     """The newest snapshot, its age, and the transfers that are under way."""
     configuration: dict[str, Any] = field(default_factory=dict)
     """Who votes and who listens, as this node's log says: see ``described``."""
+    verdict: dict[str, Any] = field(default_factory=dict)
+    """Whether the group is split as this node sees it: see ``Verdict.as_dict``; with its evidence
+    unless all is well. Empty if there is nothing to judge: no member, or out of service."""
+    reunion: dict[str, Any] = field(default_factory=dict)
+    """What waits for an operator (``held``, in words), how many commands are in quarantine, what is
+    wrong with it, and how many reports of past cuts there are; only what there is."""
     divergence: dict[str, Any] | None = None
     """Which replicas hold another state than others, as far as this node knows: see
     ``Divergence``; None: none.
@@ -84,8 +91,47 @@ def status_of(group: Group) -> GroupStatus:
         in_doubt=recall.in_words(state),
         snapshot=group.snapshots.status() if group.snapshots else {},
         configuration=described(state.configuration),
+        verdict=_verdict(group),
+        reunion=_reunion(group),
         divergence=asdict(found) if found else None,
     )
+
+
+def brief_of(group: Group, unwell: Verdict | None) -> dict[str, Any]:
+    """The figures of a status that cost nothing, for whoever asks about thousands of groups twice
+    a second: no digest, no configuration; a verdict only if the group is not well.
+    """
+    state, found = group.raft.state, group.applying.watch.divergence
+    return {
+        "role": "failed" if group.failure else state.role.value,
+        "term": state.term,
+        "leader": state.leader,
+        "commit": state.commit,
+        "applied": group.applied,
+        "last_index": state.log.last_index,
+        "digest": "",
+        "members": sorted(state.configuration.members),
+        "asleep": state.quiet,
+        "divergence": asdict(found) if found else None,
+        "verdict": {} if unwell is None else unwell.as_dict(),
+    }
+
+
+def _verdict(group: Group) -> dict[str, Any]:
+    verdict = group.verdict
+    if verdict is None:
+        return {}
+    return verdict.as_dict(evidence=verdict.state is not SplitState.HEALTHY)
+
+
+def _reunion(group: Group) -> dict[str, Any]:
+    told = {
+        "held": group.awaiting_operator,
+        "quarantined": group.quarantine.waiting,
+        "problem": group.quarantine.problem,
+        "reports": len(group.reunions.reports),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def described(configuration: Configuration) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcpcore.errors import GroupExists, InvalidInput, ProtocolViolation, UnknownGroup
 from mcpcore.node.catalog import CatalogFile
@@ -31,10 +32,12 @@ from mcpcore.node.disk import Disk
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import GroupObserver
 from mcpcore.node.machine import StateMachine
+from mcpcore.node.meters import Meters
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.snapshots.pacing import TokenBucket
@@ -47,7 +50,12 @@ from mcpcore.raft.core import Raft
 from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, HardState
+
+if TYPE_CHECKING:
+    from mcpcore.node.freshness import Freshness
+    from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -68,9 +76,13 @@ class Surroundings(NamedTuple):
     timekeeper: Timekeeper
     scheduler: Scheduler
     pulse: Pulse
+    judging: Judging
+    freshness: Freshness
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
+    meters: Meters
+    """Where the groups count."""
 
 
 class Hosting:
@@ -121,6 +133,7 @@ class Hosting:
             reach them before ``open``.
         """
         self._around = around
+        around.judging.listeners.append(self._judged)
         device, catalog = around.device, around.catalog.catalog
         recovered = device.groups()
         for name in sorted(catalog.hosted.keys() - recovered.keys()):
@@ -234,8 +247,11 @@ class Hosting:
             if group is not None:
                 group.close("it was retired on this node")
                 await group.quarantine.forget()
+                await group.reunions.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
+                around.judging.forget(name)
+                around.freshness.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
@@ -280,6 +296,10 @@ class Hosting:
             aligned=True,
             doubt=found.doubt,
             incarnation=around.device.identity.incarnation,
+            links=around.pulse.contacts.links,
+            reunion=replace(
+                self._config.reunion, commit_index_gap=self._config.split.commit_index_gap
+            ),
         )
         disk = around.pulse.disk
         raft.disk(self._clocks.monotonic_ns(), stalled=disk.stalled, full=disk.full)
@@ -297,16 +317,25 @@ class Hosting:
             clock_health=around.timekeeper.health,
             offended=self._offended,
             observer=around.observer,
+            meters=around.meters,
             quarantine=quarantine,
+            reunions=Reuniting(around.disk, self._config.data, raft, self._clocks),
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
+        group.judging, group.freshness = around.judging, around.freshness
+        group.reunions.history = partial(around.judging.history, group)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1
         around.pulse.set_pace(self._settings)
         return group
+
+    def _judged(self, verdict: Verdict) -> None:
+        group = self._groups.get(verdict.group)
+        if group is not None:
+            group.reunions.judged(verdict)
 
     def _directory(self, name: str) -> SnapshotDirectory:
         assert self._around is not None

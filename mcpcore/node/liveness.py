@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+LONG_AGO_NS = -(1 << 62)
+"""Never, as a moment."""
+
 
 class Beat(NamedTuple):
     """I live, and so does my disk.
@@ -76,7 +79,3 @@ class Liveness:
         and ours.
         """
         return self._answered_ns.get(peer, LONG_AGO_NS)
-
-
-LONG_AGO_NS = -(1 << 62)
-"""When what never happened is said to have happened."""

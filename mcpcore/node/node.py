@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
@@ -27,19 +28,25 @@ from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.freshness import Freshness
 from mcpcore.node.group import Group
+from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
+from mcpcore.node.judging import Judging
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.membership import Membership
+from mcpcore.node.meters import Meters
 from mcpcore.node.policies.hosting import Policies
 from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.repair import open_log
 from mcpcore.node.replicated_data import DataHub, ReplicatedData
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import Identity, LogDevice
+from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
@@ -47,6 +54,7 @@ from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
+from mcpcore.raft.split import SplitState
 
 logger = logging.getLogger("mcpcore.node")
 
@@ -97,12 +105,16 @@ class Node:
         )
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
+        self._judging: Judging | None = None
+        self._freshness: Freshness | None = None
         self._data: DataHub | None = None
         self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
+        self.meters = Meters()
+        """What this node has counted since it was made."""
         self.stopped: asyncio.Event = asyncio.Event()
         """Set when the node has stopped, by itself or because it was told to."""
         self.failure: BaseException | None = None
@@ -190,6 +202,27 @@ class Node:
                 self._timekeeper,
             )
             self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
+            self._judging = Judging(
+                config.name,
+                lambda: transport.peers,
+                self._hosting,
+                self._pulse,
+                device,
+                self._clocks,
+                config.split,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
+            self._pulse.listener = self._judging.look
+            self._freshness = Freshness(
+                self._hosting,
+                self._pulse,
+                self._scheduler,
+                self._clocks.monotonic_ns,
+                clock=self._timekeeper.clock,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -208,6 +241,8 @@ class Node:
                 self._pulse,
                 self._membership,
                 self._comparing,
+                self._judging,
+                self._freshness,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -218,8 +253,11 @@ class Node:
                     self._timekeeper,
                     self._scheduler,
                     self._pulse,
+                    self._judging,
+                    self._freshness,
                     self,
                     bulk,
+                    self.meters,
                 )
             )
             for data, how in config.replicated.items():
@@ -243,6 +281,7 @@ class Node:
             raise
         self._membership.start(fresh)
         self._pulse.start()
+        self._freshness.start()
         for group in self._hosting:
             self._scheduler.wake(group)
 
@@ -361,6 +400,22 @@ class Node:
         assert self._policies is not None
         await self._policies.end(name)
 
+    def quarantine(self, group: str) -> QuarantineKeeper:
+        """What the log of a group gave up on this node, and what may be done with it.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).quarantine
+
+    def reunions(self, group: str) -> Reuniting:
+        """What waits for an operator in a group here, and the reports of past cuts.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).reunions
+
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.
 
@@ -392,6 +447,12 @@ class Node:
         return self._timekeeper.clock
 
     @property
+    def log_stats(self) -> DeviceStats:
+        """What the log has done since the node started."""
+        assert self._device is not None, "the node is not started"
+        return self._device.stats
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups here, sorted."""
         return self._hosting.names
@@ -415,11 +476,45 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
+        assert self._membership is not None
+        return {
+            **self.facts(),
+            "groups": {
+                group.name: {
+                    **asdict(group.status()),
+                    "standing": self._membership.standing(group),
+                }
+                for group in map(self.group, self.groups)
+            },
+        }
+
+    def survey(self) -> dict[str, Any]:
+        """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
+        assert self._membership is not None
+        assert self._judging is not None
+        return {
+            **self.facts(),
+            "groups": {
+                name: {
+                    **brief_of(group, self._judging.unwell(name)),
+                    "standing": self._membership.standing(group),
+                }
+                for name, group in ((name, self.group(name)) for name in self.groups)
+            },
+        }
+
+    def verdicts_now(self) -> Counter[SplitState]:
+        """How many groups here have which verdict, as of the last beat."""
+        assert self._judging is not None
+        found = [self._judging.unwell(name) for name in self.groups]
+        return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
+
+    def facts(self) -> dict[str, Any]:
+        """The node without its groups: cheap, however many there are."""
         assert self._transport is not None
         assert self._device is not None
         assert self._timekeeper is not None
         assert self._pulse is not None
-        assert self._membership is not None
         assert self._disk is not None
         device, data = self._device, self.config.data
         now_ns = self._clocks.monotonic_ns()
@@ -437,13 +532,6 @@ class Node:
             "groups_asleep": len(self._pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
-            "groups": {
-                group.name: {
-                    **asdict(group.status()),
-                    "standing": self._membership.standing(group),
-                }
-                for group in map(self.group, self.groups)
-            },
             "replicated": {data.name: data.status() for data in self._data or ()},
             "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
         }

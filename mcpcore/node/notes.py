@@ -20,6 +20,8 @@ NOTES_SINCE: Final = 2
 """The first version of the protocol whose frames may hold notes, and whose members understand what
 configurations say about members."""
 NOTES_PER_FRAME: Final = 256
+GROUPS_PER_CONFIRMED: Final = 1024
+"""So that the note of a node that leads thousands of groups fits a frame."""
 
 
 class FoundingAsked(NamedTuple):
@@ -54,6 +56,34 @@ class DigestTaken(NamedTuple):
     digest: bytes
 
 
+class ViewTold(NamedTuple):
+    """How a group looks from here. Members that miss their leader tell each other.
+
+    Args:
+        leader: whom we follow; empty if nobody.
+        silent_ms: for how long no leader with a quorum was in contact.
+        asks: whether the receiver should say how it looks from there.
+    """
+
+    group: str
+    term: int
+    leader: str
+    commit: int
+    last_index: int
+    silent_ms: int
+    asks: bool
+
+
+class Confirmed(NamedTuple):
+    """Columns: of groups that I lead, how far I had committed, and when a quorum had surely
+    confirmed me, on the cluster's clock in nanoseconds (``mcpcore.raft.staleness``).
+    """
+
+    groups: tuple[str, ...]
+    commits: tuple[int, ...]
+    confirmed_ns: tuple[int, ...]
+
+
 class Said(NamedTuple):
     """A message of anti-entropy about replicated data of that name: see ``mcpcore.crdt``."""
 
@@ -61,7 +91,7 @@ class Said(NamedTuple):
     message: bytes
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said
+Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold | Confirmed
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
@@ -69,6 +99,8 @@ _NUMBERS: Final[dict[type[Note], int]] = {
     DigestWanted: 3,
     DigestTaken: 4,
     Said: 5,
+    ViewTold: 6,
+    Confirmed: 7,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -77,6 +109,8 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     3: (DigestWanted, (str, int)),
     4: (DigestTaken, (str, int, bytes)),
     5: (Said, (str, bytes)),
+    6: (ViewTold, (str, int, str, int, int, int, bool)),
+    7: (Confirmed, (tuple, tuple, tuple)),
 }
 
 
@@ -116,5 +150,24 @@ def from_rows(rows: object) -> list[Note]:
             raise InvalidInput(f"{note.index} is no index to take a digest at")
         if isinstance(note, DigestTaken) and not 0 < len(note.digest) <= DIGEST_BYTES_MAX:
             raise InvalidInput(f"a digest of {len(note.digest)} bytes")
+        if isinstance(note, ViewTold) and not all(0 <= n <= MAX_UINT for n in _numbers(note)):
+            raise InvalidInput(f"a view with numbers out of range: {note!r}"[:200])
+        if isinstance(note, Confirmed):
+            _check_columns(note)
         notes.append(note)
     return notes
+
+
+def _check_columns(note: Confirmed) -> None:
+    names, *numbers = note
+    if not 0 < len(names) <= GROUPS_PER_CONFIRMED or any(len(names) != len(n) for n in numbers):
+        raise InvalidInput(f"columns of {', '.join(str(len(column)) for column in note)} fields")
+    if any(type(name) is not str for name in names):
+        raise InvalidInput("the first column must be names of groups")
+    for number in (number for column in numbers for number in column):
+        if type(number) is not int or not 0 <= number <= MAX_UINT:
+            raise InvalidInput(f"{number!r} is neither an index nor a moment")
+
+
+def _numbers(note: ViewTold) -> tuple[int, ...]:
+    return (note.term, note.commit, note.last_index, note.silent_ms)

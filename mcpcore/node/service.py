@@ -23,12 +23,15 @@ from mcpcore.errors import (
     Rejected,
     StorageFailed,
 )
+from mcpcore.node import custody_door
 from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
 from mcpcore.node.changes import from_rows
 from mcpcore.node.config import GroupConfig
-from mcpcore.node.group import Applied, Consistency
+from mcpcore.node.group import Applied
 from mcpcore.node.machine import Watchable, Watching
+from mcpcore.node.policies.door import answer
+from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.requests import (
     Op,
     Request,
@@ -39,6 +42,7 @@ from mcpcore.node.requests import (
 )
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.identity import Role
+from mcpcore.node.waiting import ReadResult, parse_consistency
 from mcpcore.raft.types import EntryKind
 
 if TYPE_CHECKING:
@@ -111,16 +115,20 @@ class _Served:
         number, op, group, arguments = request
         if op is Op.STATUS:
             self._reply(number, self._node.status())
+        elif op is Op.SURVEY:
+            self._reply(number, self._node.survey())
         elif op is Op.PROPOSE:
             kind, data = arguments
             if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
                 raise InvalidInput(f"clients cannot propose entries of kind {kind}")
+            if isinstance(self._node.group(group).state.machine, PolicyMachine):
+                self._only_administrators("change the log of a policy")
             self._count(group)
             self._answer_later(number, self._node.group(group).propose(data, EntryKind(kind)))
         elif op is Op.QUERY:
             question, consistency = arguments
             self._count(group)
-            reading = self._node.group(group).read(question, Consistency.parse(consistency))
+            reading = self._node.group(group).read(question, parse_consistency(consistency))
             self._answer_later(number, reading)
         elif op is Op.GROUPS:
             self._reply(number, self._node.groups_in_brief())
@@ -147,6 +155,19 @@ class _Served:
             rows, force = arguments
             self._count(group)
             self._answer_later(number, self._node.change(group, from_rows(rows), force=force))
+        elif op is Op.POLICY:
+            verb, body = arguments
+            administrator = self._connection.role is Role.ADMIN
+            self._count(group)
+            told = answer(self._node.policy(group), verb, body, administrator=administrator)
+            if isinstance(told, asyncio.Future):
+                self._answer_later(number, told)
+            else:
+                self._reply(number, told)
+        elif op in custody_door.OPS:
+            self._only_administrators("decide about quarantine and reunions")
+            work = custody_door.answer(self._node.group(group), op, arguments)
+            self._answer_later(number, asyncio.get_running_loop().create_task(work))
         elif op is Op.BACKUP:
             if self._connection.role is not Role.ADMIN:
                 raise NotPermitted("backup", self._connection.name)
@@ -215,7 +236,8 @@ class _Served:
         pump.wake()
 
     def _reply(self, number: int, body: object) -> None:
-        reply = encode_reply(number, Status.OK, body)
+        told = body.row() if isinstance(body, ReadResult) else body
+        reply = encode_reply(number, Status.OK, told)
         most = self._node.config.limits.max_frame_bytes
         if len(reply) <= most:
             self._connection.send(reply)
@@ -227,6 +249,7 @@ class _Served:
             self._refuse(number, AnswerTooLarge(len(reply), most))
 
     def _refuse(self, number: int, error: CoordinationError) -> None:
+        self._node.meters.refusals[type(error).__name__] += 1
         self._connection.send(encode_error(number, error))
 
 

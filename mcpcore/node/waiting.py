@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from mcpcore.errors import (
     CoordinationError,
@@ -21,6 +23,7 @@ from mcpcore.errors import (
     QueueFull,
     Superseded,
 )
+from mcpcore.raft.staleness import StalenessBound
 from mcpcore.raft.types import Entry
 
 Answer = Callable[[], bytes]
@@ -51,6 +54,41 @@ class Consistency(StrEnum):
             raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A stale read that says how old its answer may be: ``ReadResult.bound``.
+
+    Args:
+        max_age_s: the oldest state to answer from, in seconds; if no node can promise that, the
+            read is refused (``StalenessNotPromised``). None: any age will do, known or not.
+    """
+
+    max_age_s: float | None = None
+
+    def __post_init__(self) -> None:
+        age_s = self.max_age_s
+        if age_s is not None and (type(age_s) not in (int, float) or not 0 <= age_s < 1e9):
+            raise InvalidInput(f"{age_s!r} is no number of seconds", where="max_age_s")
+
+    def __str__(self) -> str:
+        return f"{Consistency.STALE}:{'' if self.max_age_s is None else repr(self.max_age_s)}"
+
+
+def parse_consistency(name: str) -> Consistency | Stale:
+    """The consistency of that name; ``stale:2.5`` accepts an age of 2.5 s, ``stale:`` any.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    kind, colon, age = name.partition(":")
+    if not colon or kind != Consistency.STALE:
+        return Consistency.parse(name)
+    try:
+        return Stale(float(age) if age else None)
+    except ValueError:
+        raise InvalidInput(f"{age!r} is no number of seconds", where=name) from None
+
+
 class Applied(NamedTuple):
     """Where a proposal stands in the log, and what applying it gave."""
 
@@ -60,18 +98,43 @@ class Applied(NamedTuple):
 
 
 class ReadResult(NamedTuple):
-    """An answer, and up to which log index the state it comes from was applied."""
+    """An answer, and up to which log index the state it comes from was applied.
+
+    ``bound`` says how old that state may be, if the read was a ``Stale`` one and a bound is known.
+    """
 
     applied: int
     answer: bytes
+    bound: StalenessBound | None = None
+
+    def row(self) -> tuple[object, ...]:
+        """For the wire; clients that know of no bounds never ask for one."""
+        bound = self.bound
+        if bound is None:
+            return (self.applied, self.answer)
+        return (
+            self.applied,
+            self.answer,
+            (bound.at_most_ms, bound.at_most_entries, bound.known_at_ns),
+        )
+
+    @classmethod
+    def from_row(cls, row: object) -> Self | None:
+        """What ``row`` has made; None if this is no such thing."""
+        match row:
+            case (int(applied), bytes(answer)):
+                return cls(applied, answer)
+            case (int(applied), bytes(answer), (int(at_most_ms), int(entries), int(known_at_ns))):
+                return cls(applied, answer, StalenessBound(at_most_ms, entries, known_at_ns))
+        return None
 
 
-class _Proposal(NamedTuple):
-    term: int
-    future: asyncio.Future[Applied]
-    older: _Proposal | None
-    """Another one at the same index, of an earlier term in which we led too. Our log has lost it;
-    another member's may still have it, so its fate is not known before the index is applied."""
+_Proposal = tuple[int, "asyncio.Future[Applied]", "_Proposal | None"]
+"""Its term, who waits, and an older one at the same index: of an earlier term in which we led too.
+Our log has lost that; another member's may still have it, so its fate is not known before the index
+is applied."""
+
+_new = tuple.__new__  # 0.2 us less per proposal than calling the class
 
 
 class Proposals:
@@ -88,37 +151,41 @@ class Proposals:
 
     def add(self, entry: Entry) -> asyncio.Future[Applied]:
         """Wait for an entry that was appended to our log as its leader."""
-        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        older = self._by_index.get(entry.index)
-        self._by_index[entry.index] = _Proposal(entry.term, future, older)
+        term, index, _, _ = entry
+        future: asyncio.Future[Applied] = get_running_loop().create_future()
+        by_index = self._by_index
+        by_index[index] = (term, future, by_index.get(index))
         return future
 
-    def applied(self, entry: Entry, result: bytes) -> None:
-        """An index was applied, once and for all: whoever waited for it learns what stands there.
+    def applied(self, entries: Iterable[Entry], results: Iterable[bytes]) -> None:
+        """Entries are applied, once and for all: whoever waited for them learns what stands there.
 
+        ``results`` is consumed step by step: if it raises, those before have been told.
         A proposal of another term than the entry's fails with ``Superseded``.
         """
-        waiting = self._by_index.pop(entry.index, None)
-        while waiting is not None:
-            if waiting.term != entry.term:
-                fail(waiting.future, Superseded(self._group, entry.index))
-            elif not waiting.future.done():
-                waiting.future.set_result(Applied(entry.term, entry.index, result))
-            waiting = waiting.older
+        by_index = self._by_index
+        for (entry_term, index, _, _), result in zip(entries, results, strict=True):
+            waiting = by_index.pop(index, None)
+            while waiting is not None:
+                term, future, waiting = waiting
+                if term != entry_term:
+                    fail(future, Superseded(self._group, index))
+                elif not future.done():
+                    future.set_result(_new(Applied, (term, index, result)))
 
     def skipped_to(self, index: int) -> None:
         """A snapshot stands for everything up to ``index``: what became of these is not known."""
         for at in [at for at in self._by_index if at <= index]:
             waiting: _Proposal | None = self._by_index.pop(at)
             while waiting is not None:
+                _, future, waiting = waiting
                 fail(
-                    waiting.future,
+                    future,
                     OutcomeUnknown(
                         f"group {self._group}: this node caught up by a snapshot that covers index "
                         f"{at}; whether the proposal stands there is not known here"
                     ),
                 )
-                waiting = waiting.older
 
     def fail_all(self, why: Callable[[], CoordinationError]) -> None:
         """Nothing will be applied here any more."""
@@ -126,8 +193,8 @@ class Proposals:
         for waiting in by_index.values():
             each: _Proposal | None = waiting
             while each is not None:
-                fail(each.future, why())
-                each = each.older
+                _, future, each = each
+                fail(future, why())
 
 
 class Reads:
@@ -166,14 +233,19 @@ class Reads:
             fail(asked[0], why)
 
     def answer_at(
-        self, needed: int, applied: int, future: asyncio.Future[ReadResult], answer: Answer
+        self,
+        needed: int,
+        applied: int,
+        future: asyncio.Future[ReadResult],
+        answer: Answer,
+        bound: StalenessBound | None = None,
     ) -> None:
         """Answer now if ``needed`` is applied, else when it is; refuse if too many wait for that.
 
         A future that is cancelled meanwhile keeps its place until then.
         """
         if needed <= applied:
-            self._answer(applied, future, answer)
+            self._answer(applied, future, answer, bound)
         elif len(self._behind) >= self._most:
             fail(future, QueueFull(self._group, "reads that wait for entries", self._most))
         else:
@@ -194,7 +266,13 @@ class Reads:
         for future in futures:
             fail(future, why())
 
-    def _answer(self, applied: int, future: asyncio.Future[ReadResult], answer: Answer) -> None:
+    def _answer(
+        self,
+        applied: int,
+        future: asyncio.Future[ReadResult],
+        answer: Answer,
+        bound: StalenessBound | None = None,
+    ) -> None:
         if future.done():
             return
         try:
@@ -204,7 +282,7 @@ class Reads:
         except Exception as bug:  # noqa: BLE001 - it changes nothing, so only the asker is concerned
             fail(future, MachineFault(self._group, repr(bug)))
         else:
-            future.set_result(ReadResult(applied, found))
+            future.set_result(ReadResult(applied, found, bound))
 
 
 def fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exception) -> None:

@@ -18,7 +18,8 @@ from itertools import combinations
 from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, describe
 from mcpcore.policy.model import AccessRule, Effect
 from mcpcore.policy.roles import reach
-from mcpcore.policy.view import IN_FORCE, Mode, Standing, View
+from mcpcore.policy.rules import Mode
+from mcpcore.policy.view import IN_FORCE, Standing, View
 
 
 class Kind(StrEnum):
@@ -80,6 +81,11 @@ def find_conflicts(view: View) -> list[Conflict]:
     """Every conflict that nobody has settled, by kind and id."""
     found = {conflict.id: conflict for conflict in _all(view)}
     return [c for c in found.values() if settlement(view, c) is None]
+
+
+def conflict_ids(view: View) -> set[str]:
+    """The ids of all conflicts, settled or not."""
+    return {conflict.id for conflict in _all(view)}
 
 
 def settlement(view: View, conflict: Conflict) -> Edit | None:

@@ -7,7 +7,7 @@ answers of the members.
 
 from __future__ import annotations
 
-from mcpcore.raft.election import become_follower, office_ns
+from mcpcore.raft.election import become_follower, office_ns, office_until_ns
 from mcpcore.raft.messages import Heartbeat
 from mcpcore.raft.quorum import zone_quorum_value
 from mcpcore.raft.state import RaftState
@@ -32,6 +32,8 @@ def advance_commit(state: RaftState) -> None:
 
 def learn_commit(state: RaftState, commit: int) -> None:
     """Follow the leader's commit, as far as our log is known to equal the leader's."""
+    if commit > state.told_commit:
+        state.told_commit = commit
     state.commit = max(state.commit, min(commit, state.matched_index))
 
 
@@ -58,7 +60,7 @@ def beat(state: RaftState) -> None:
                 state.commit,
                 state.read_round,
                 state.now_ns,
-                state.settings.election_timeout_ns,
+                progress.promises.promise_ns,
             ),
         )
         progress.commit_sent = state.commit
@@ -71,14 +73,14 @@ def next_beat_ns(state: RaftState) -> int:
     Aligned, the beats of all groups of a node fall on the same moments and travel together; the
     first of them comes early, none ever late.
     """
-    interval = state.settings.heartbeat_ns
+    interval = state.heartbeat_ns
     return state.now_ns + interval - (state.now_ns % interval if state.aligned else 0)
 
 
 def check_office(state: RaftState) -> None:
     """Step down without a quorum, or with a disk that no longer answers (thesis section 6.2)."""
-    silent_ns = state.now_ns - office_ns(state)
-    if silent_ns >= state.settings.election_timeout_ns:
+    if state.now_ns >= office_until_ns(state):
+        silent_ns = state.now_ns - office_ns(state)
         become_follower(
             state, state.term, "", f"no quorum has answered for {silent_ns / 1e9:.1f} s"
         )

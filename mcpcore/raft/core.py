@@ -31,19 +31,23 @@ from mcpcore.raft import (
     reads,
     recall,
     reconfiguration,
+    renewal,
     replication,
+    reuniting,
     snapshots,
     tracking,
     transfer,
 )
 from mcpcore.raft.dispatch import dispatch
 from mcpcore.raft.doubt import Doubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import (
     Message,
 )
 from mcpcore.raft.outcome import NEVER, Entropy, Event, ReadAnswer, Role, Write
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import RaftState
@@ -92,12 +96,14 @@ class Raft:
         stateless: no snapshot was found for where ``log`` begins, so another member must send one.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
+        reunion: when a reunion waits for an operator.
+        links: what is known of the links; one for all groups of a node, its own if None.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
-    __slots__ = ("_state", "snapshots")
+    __slots__ = ("_state", "reunions", "snapshots")
 
     def __init__(
         self,
@@ -115,6 +121,8 @@ class Raft:
         stateless: bool = False,
         aligned: bool = False,
         doubt: Doubt | None = None,
+        reunion: ReunionSettings | None = None,
+        links: Links | None = None,
     ) -> None:
         log = log if log is not None else RaftLog()
         self._state = RaftState(
@@ -130,7 +138,11 @@ class Raft:
             doubt=doubt,
             applied=log.base.index if applied is None else applied,
             stateless=stateless,
+            reunion=reunion,
+            links=links,
         )
+        self.reunions = reuniting.Reunions(self._state)
+        """What a driver does about reunions."""
         self.snapshots = snapshots.Snapshots(self._state)
         """What a driver does with snapshots."""
         self._state.aligned = aligned
@@ -195,10 +207,13 @@ class Raft:
             transfer.give_up_when_late(state)
             transfer.leave_without_state(state)
             replication.resend_lost(state)
+            reuniting.call_for_the_needed(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
+                renewal.renew(state)
                 state.heartbeat_due_ns = commitment.next_beat_ns(state)
                 commitment.beat(state)
+                renewal.beaten(state)
         else:
             if now_ns >= state.election_deadline_ns:
                 silence = f"{state.leader or 'no leader'} has been silent"
@@ -238,11 +253,10 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
-        quiescence.wake(state, state.now_ns)
+        if state.quiet:
+            quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
-        entry = Entry(state.term, state.log.last_index + 1, kind, data)
-        state.log.append((entry,))
-        return entry
+        return state.log.append_one(state.term, kind, data)
 
     def read(self, now_ns: int) -> int:
         """Ask for a linearizable read, on any member; the answer comes with a later ``ready``.

@@ -39,6 +39,9 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
+    held = {peer: progress.match for peer, progress in state.progress.items()}
+    state.custody.acknowledged = {**held, state.id: state.durable_index}
+    state.leader_heard_ns = max(state.leader_heard_ns, office_ns(state))
     tracking.end(state)
     state.heartbeat_due_ns = NEVER
     state.uncommitted_bytes = 0
@@ -49,6 +52,9 @@ def _lay_down_office(state: RaftState) -> None:
 
 def start_pre_vote(state: RaftState, reason: str) -> None:
     """Ask whether an election could be won, without disturbing anybody (thesis section 9.6)."""
+    if state.leader:
+        state.patience.doubted(state.term)
+    state.patience.stood()
     state.reset_election_deadline()
     if not may_campaign(state):
         return
@@ -129,8 +135,8 @@ def may_campaign(state: RaftState) -> bool:
 def promised(state: RaftState) -> bool:
     """Whether we still owe our leader that we help nobody else (thesis section 4.2.3)."""
     if state.is_leader:
-        return office_ns(state) + state.settings.election_timeout_ns > state.now_ns
-    return state.now_ns < state.promise_until_ns
+        return office_until_ns(state) > state.now_ns
+    return not state.patience.may_help(state.now_ns)
 
 
 def quorum_contact_ns(state: RaftState) -> int:
@@ -156,13 +162,50 @@ def office_ns(state: RaftState) -> int:
     return max(quorum_contact_ns(state), state.office_since_ns)
 
 
+def office_until_ns(state: RaftState) -> int:
+    """Until when we hold office: as long as a quorum keeps to us, or has not been asked for long.
+
+    Each member counts by the promise that the message it answered asked for, and at least for as
+    long as a lease would (``windows``): we never help a rival while we rely on a lease.
+    """
+    progress, own = state.progress, state.id
+
+    def office_until(peer: str) -> int:
+        if peer == own:
+            return NEVER
+        return progress[peer].promises.office_until_ns if peer in progress else 0
+
+    grace_ns = state.office_since_ns + state.settings.election_timeout_ns
+    return max(quorum_value(state.configuration, office_until), grace_ns)
+
+
+def lease_until_ns(state: RaftState) -> int:
+    """Until when a quorum certainly helps nobody else, however clocks drift within their bound.
+
+    Nothing but answered messages of our own counts here: no grace, and no moment of waking.
+    """
+    progress, own = state.progress, state.id
+
+    def counted_until(peer: str) -> int:
+        if peer == own:
+            return NEVER
+        return progress[peer].promises.counted_until_ns if peer in progress else 0
+
+    return quorum_value(state.configuration, counted_until)
+
+
 def keep_promise(state: RaftState, leader: str, promise_ns: int) -> None:
     """Heard from the leader of this term: help nobody else for a while."""
     if state.role is not Role.FOLLOWER or state.leader != leader:
         become_follower(state, state.term, leader, f"{leader} leads term {state.term}")
     state.leader_heard_ns = state.now_ns
-    state.promise_until_ns = max(state.promise_until_ns, state.now_ns + promise_ns)
+    state.patience.heard(promise_ns, state.now_ns, state.term)
     state.reset_election_deadline()
+
+
+def vouched_ns(state: RaftState, sent_ns: int, promise_ns: int) -> int:
+    """What an answer says of when its question was sent: 0 if nobody may count on our promise."""
+    return sent_ns if state.patience.vouches(promise_ns) else 0
 
 
 # --- questions and answers ------------------------------------------------------------------

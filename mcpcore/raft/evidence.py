@@ -49,6 +49,7 @@ class Evidence:
         multiplier: of our patience (``suspicion.LocalHealth``); a slow judge suspects later.
         disk_stalled_ns: for how long our own disk has not answered.
         clock_trouble: what is wrong with our clock, in words; empty if nothing.
+        snapshot: the snapshot that is on its way to us, in words; empty if none is.
         awaiting_operator: the reunion that was refused, in words; empty if none.
     """
 
@@ -66,6 +67,7 @@ class Evidence:
     multiplier: float = 1.0
     disk_stalled_ns: int = 0
     clock_trouble: str = ""
+    snapshot: str = ""
     awaiting_operator: str = ""
 
     @property

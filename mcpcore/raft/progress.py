@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mcpcore.raft.catch_up import CatchUp
+from mcpcore.raft.windows import PromiseLedger
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Progress:
         probing: we do not know where the logs meet, so one append at a time is out.
         waiting: the probe is out.
         inflight: (last index, bytes, sent) of appends not yet answered, oldest first.
+        promises: what it is asked to promise, and until when we count on it.
         contact_ns: when we *sent* the latest message that was answered; our own clock.
         commit_sent: the commit index the member was last told.
         session: number of this conversation; answers of an earlier one are dropped.
@@ -30,12 +32,14 @@ class Progress:
         round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
         awaits_snapshot: what comes next for it is gone from our log; nothing is appended until it
             has installed a snapshot.
+        held_up: it takes nothing until an operator there has agreed (``reuniting``).
         snapshot_index: where the snapshot ends that is on its way to it; 0 if none is.
     """
 
     next: int
     contact_ns: int
     session: int
+    promises: PromiseLedger
     match: int = 0
     probing: bool = True
     waiting: bool = False
@@ -49,10 +53,11 @@ class Progress:
     round_trip_ns: int = 0
     awaits_snapshot: bool = False
     snapshot_index: int = 0
+    held_up: bool = False
 
     def probe(self) -> None:
         """Forget what is in flight, and find out where the logs meet."""
-        self.probing, self.waiting = True, False
+        self.probing, self.waiting, self.held_up = True, False, False
         self.awaits_snapshot, self.snapshot_index = False, 0
         self.next = self.match + 1
         self.inflight.clear()

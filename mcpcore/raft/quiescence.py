@@ -144,10 +144,12 @@ def wake(state: RaftState, heard_ns: int, *, by: str = "") -> None:
         state.office_since_ns = heard_ns
         state.heartbeat_due_ns = state.now_ns
         return
-    state.promise_until_ns = max(state.promise_until_ns, heard_ns + timeout)
+    patience = state.patience
+    state.leader_heard_ns = max(state.leader_heard_ns, heard_ns)
+    patience.promise_until_ns = max(patience.promise_until_ns, heard_ns + timeout)
     # From [0, timeout) after the silence was noticed: a thousand groups do not stand up at once.
     drawn_ns = heard_ns + timeout + state.rng.randrange(timeout)
-    state.election_deadline_ns = max(drawn_ns, state.promise_until_ns)
+    state.election_deadline_ns = max(drawn_ns, patience.promise_until_ns)
     if state.leader and by != state.leader:
         state.reply(state.leader, Awake(state.term))
 

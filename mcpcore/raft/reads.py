@@ -12,7 +12,7 @@ reads depend on no clock.
 from __future__ import annotations
 
 from mcpcore.errors import LeaseUnavailable, NotLeader, QueueFull
-from mcpcore.raft.election import quorum_contact_ns
+from mcpcore.raft.election import lease_until_ns
 from mcpcore.raft.messages import ReadIndex, ReadIndexReply
 from mcpcore.raft.outcome import NEVER, ReadAnswer
 from mcpcore.raft.quorum import quorum_value
@@ -54,7 +54,7 @@ def lease_index(state: RaftState) -> int:
         raise LeaseUnavailable(state.group, "leadership was offered to another member in this term")
     if state.commit < state.term_start:
         raise LeaseUnavailable(state.group, "this leader has not yet committed in its own term")
-    left_ns = quorum_contact_ns(state) + state.settings.lease_ns - state.now_ns
+    left_ns = lease_until_ns(state) - state.now_ns
     if left_ns <= 0:
         late_ms = -left_ns / 1e6
         raise LeaseUnavailable(state.group, f"a quorum's promise ran out {late_ms:.0f} ms ago")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
 from mcpcore.raft.commitment import advance_commit, learn_commit
-from mcpcore.raft.election import keep_promise
+from mcpcore.raft.election import keep_promise, vouched_ns
 from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reuniting import refuses_entries
 from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Block
@@ -59,7 +60,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
             block,
             state.commit,
             state.now_ns,
-            settings.election_timeout_ns,
+            progress.promises.promise_ns,
         ),
     )
     progress.commit_sent = state.commit
@@ -67,7 +68,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
         progress.waiting = True
         progress.probe_sent_ns = state.now_ns
     elif block.entries:
-        size = sum(len(entry.data) for entry in block.entries)
+        size = sum([len(entry[3]) for entry in block.entries])
         progress.inflight.append((last, size, state.now_ns))
         progress.inflight_bytes += size
         progress.next = last + 1
@@ -81,8 +82,8 @@ def resend_lost(state: RaftState) -> None:
     """
     patience_ns = state.settings.election_timeout_ns
     for progress in state.progress.values():
-        if progress.awaits_snapshot:
-            continue  # Installing may take for ever; it is its driver that asks again.
+        if progress.awaits_snapshot or progress.held_up:
+            continue  # It may take for ever, and it says when it is done.
         if progress.probing:
             if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
                 progress.probe()
@@ -123,7 +124,9 @@ def heard(state: RaftState, sender: str, session: int, sent_ns: int) -> Progress
         return None
     if sent_ns > state.now_ns:
         raise ProtocolViolation(f"{sender} answers a message from the future ({sent_ns} ns)")
-    progress.contact_ns = max(progress.contact_ns, sent_ns)
+    if sent_ns > progress.contact_ns:
+        progress.contact_ns = sent_ns
+    progress.promises.answered(sent_ns)
     return progress
 
 
@@ -170,6 +173,7 @@ def _refused(state: RaftState, peer: str, progress: Progress, answer: AppendRepl
 def on_append(state: RaftState, sender: str, ask: Append) -> None:
     """Store what the leader sent, if our logs agree on what comes before it."""
     keep_promise(state, sender, ask.promise_ns)
+    sent_ns = vouched_ns(state, ask.sent_ns, ask.promise_ns)
     ask_again(state, sender)
     log = state.log
     known = log.term_at(ask.prev_index)
@@ -187,16 +191,19 @@ def on_append(state: RaftState, sender: str, ask: Append) -> None:
                 ask.prev_index,
                 hint.term,
                 hint.index,
-                ask.sent_ns,
+                sent_ns,
             ),
         )
+        return
+    if refuses_entries(state, sender, ask):
         return
     last_new = ask.prev_index + len(ask.block)
     _store_missing(state, sender, ask.block)
     state.matched_index = max(state.matched_index, last_new)
+    state.reunion.reached(state.matched_index)
     learn_commit(state, ask.commit)
     state.reply_after_log(
-        sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, ask.sent_ns)
+        sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, sent_ns)
     )
 
 

@@ -12,7 +12,13 @@ from mcpcore.errors import InvalidInput
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
-_MAY_BE_ZERO = ("drift_ppm", "lease_reads", "quiet_after_ns")
+_MAY_BE_ZERO = (
+    "drift_ppm",
+    "election_floor_ns",
+    "heartbeat_floor_ns",
+    "lease_reads",
+    "quiet_after_ns",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +28,13 @@ class RaftSettings:
     Args:
         election_timeout_ns: silence of the leader after which a follower doubts it. Each wait is
             drawn from [this, twice this). Also the time after which a leader without a quorum
-            steps down, and the promise that followers make to a leader they hear.
-        heartbeat_ns: how often a leader speaks to each member when there is nothing to say.
+            steps down, and the promise that followers make to a leader they hear. Where windows
+            move it is the longest of them, and must be the same on all members.
+        heartbeat_ns: how often a leader speaks to each member when there is nothing to say; the
+            longest interval, where it moves.
+        election_floor_ns: how short the election timeout may become where the links allow it, as
+            ``mcpcore.raft.windows`` says; 0: it does not move.
+        heartbeat_floor_ns: the least heartbeat interval; 0: it does not move.
         drift_ppm: the most by which two members' monotonic clocks may differ in rate; shortens
             the lease. 500 is ten times what crystal oscillators do.
         lease_reads: whether reads may rely on the lease at all.
@@ -47,6 +58,8 @@ class RaftSettings:
 
     election_timeout_ns: int = 5 * SECOND
     heartbeat_ns: int = 1 * SECOND
+    election_floor_ns: int = 0
+    heartbeat_floor_ns: int = 0
     drift_ppm: int = 500
     lease_reads: bool = True
     prefer_after_ns: int = 60 * SECOND
@@ -66,14 +79,10 @@ class RaftSettings:
             wanted = bool if name == "lease_reads" else int
             if type(value) is not wanted:
                 raise InvalidInput(f"must be of type {wanted.__name__}, not {value!r}", where=name)
-            if name not in _MAY_BE_ZERO and value <= 0:
+            if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
                 raise InvalidInput(f"must be positive, not {value}", where=name)
         if not 0 <= self.drift_ppm < 500_000:
             raise InvalidInput(f"must be in [0, 500000), not {self.drift_ppm}", where="drift_ppm")
-        if self.quiet_after_ns < 0:
-            raise InvalidInput(
-                f"must not be below 0, is {self.quiet_after_ns}", where="quiet_after_ns"
-            )
         if self.max_proposal_bytes >= self.max_uncommitted_bytes:
             raise InvalidInput(
                 f"a command of {self.max_proposal_bytes} bytes could never be accepted with room "
@@ -88,8 +97,24 @@ class RaftSettings:
                 where="heartbeat_ns",
                 remedy="Make the election timeout at least twice the heartbeat, better five times.",
             )
+        self._check_floors()
 
-    @property
-    def lease_ns(self) -> int:
-        """How long after a heartbeat was *sent* the quorum that answered it still holds."""
-        return self.election_timeout_ns * (1_000_000 - 2 * self.drift_ppm) // 1_000_000
+    def _check_floors(self) -> None:
+        for floor, ceiling in (
+            ("election_floor_ns", "election_timeout_ns"),
+            ("heartbeat_floor_ns", "heartbeat_ns"),
+        ):
+            if getattr(self, floor) > getattr(self, ceiling):
+                raise InvalidInput(
+                    f"{getattr(self, floor)} ns lies above {ceiling}, {getattr(self, ceiling)} ns",
+                    where=floor,
+                    remedy=f"{ceiling} is the longest, {floor} the least",
+                )
+        least_ns = self.heartbeat_floor_ns or self.heartbeat_ns
+        if least_ns * 2 > (self.election_floor_ns or self.election_timeout_ns):
+            raise InvalidInput(
+                f"a heartbeat each {least_ns} ns leaves no room for a lost one within "
+                f"{self.election_floor_ns} ns",
+                where="election_floor_ns",
+                remedy="Make it at least twice heartbeat_floor_ns, better five times",
+            )

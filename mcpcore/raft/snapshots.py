@@ -19,7 +19,7 @@ from __future__ import annotations
 from mcpcore.errors import ProtocolViolation
 from mcpcore.raft import quiescence
 from mcpcore.raft.commitment import advance_commit, learn_commit
-from mcpcore.raft.election import become_follower, keep_promise
+from mcpcore.raft.election import become_follower, keep_promise, vouched_ns
 from mcpcore.raft.messages import (
     SnapshotAsk,
     SnapshotChunk,
@@ -28,6 +28,7 @@ from mcpcore.raft.messages import (
     SnapshotStatus,
 )
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reuniting import refuses_snapshot
 from mcpcore.raft.snapshot_events import (
     BaseChange,
     ChunkArrived,
@@ -106,7 +107,7 @@ class Snapshots:
         if not self.serves(peer, session):
             return False
         state.progress[peer].snapshot_index = position.index
-        promise_ns = state.settings.election_timeout_ns
+        promise_ns = state.progress[peer].promises.promise_ns
         state.send(
             peer,
             SnapshotOffer(state.term, session, transfer, *position, head, state.now_ns, promise_ns),
@@ -120,7 +121,7 @@ class Snapshots:
         state = self._state
         if not self.serves(peer, session):
             return False
-        promise_ns = state.settings.election_timeout_ns
+        promise_ns = state.progress[peer].promises.promise_ns
         state.send(
             peer,
             SnapshotChunk(
@@ -156,7 +157,7 @@ class Snapshots:
             index,
             offset,
             facts,
-            message.sent_ns,
+            vouched_ns(state, message.sent_ns, message.promise_ns),
         )
         if installed:
             state.reply_after_log(asked.sender, reply)
@@ -227,6 +228,7 @@ def _replace_log(state: RaftState, position: LogPosition, configuration: Configu
     state.unwritten_from = position.index + 1
     state.configurations = [(position.index, configuration)]
     state.commit = state.handed = state.matched_index = position.index
+    state.reunion.reached(position.index)
     state.base_change = BaseChange(position, configuration, False)
 
 
@@ -294,9 +296,11 @@ def on_offer(state: RaftState, sender: str, offer: SnapshotOffer) -> None:
                     offer.last_index,
                     0,
                     b"",
-                    offer.sent_ns,
+                    vouched_ns(state, offer.sent_ns, offer.promise_ns),
                 ),
             )
+            return
+        if refuses_snapshot(state, sender, offer):
             return
     state.snapshot_events.append(SnapshotOffered(sender, offer))
 

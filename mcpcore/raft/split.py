@@ -175,24 +175,33 @@ class Verdict:
             self.group, self.sentence, since_ms=since_ms, might_lead=self.might_lead
         )
 
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
+    def as_dict(self, *, evidence: bool = True) -> dict[str, object]:
+        """For JSON.
+
+        Args:
+            evidence: with all figures; without them it is short.
+        """
+        told: dict[str, object] = {
             "node": self.node,
             "group": self.group,
             "state": self.state.value,
-            "since_ns": self.since_ns,
-            "at_ns": self.at_ns,
+            "for_s": (self.at_ns - self.since_ns) / 1e9,
             "sentence": self.sentence,
-            "evidence": {
-                figure.name: {"value": figure.value, "limit": figure.limit}
-                for figure in self.figures
-            },
+            "peers": sorted(self.peers),
             "hears": sorted(self.hears),
             "heard_by": sorted(self.heard_by),
             "might_lead": self.might_lead,
             "term": self.evidence.term,
         }
+        if evidence:
+            told["evidence"] = {
+                figure.name: {"value": figure.value, "limit": figure.limit}
+                for figure in self.figures
+            }
+            told["trouble"] = [
+                words for words in (self.evidence.clock_trouble, self.evidence.snapshot) if words
+            ]
+        return told
 
     def __str__(self) -> str:
         return f"{self.group} on {self.node}: {self.state.value}: {self.sentence}"
@@ -279,11 +288,14 @@ class SplitDetector:
 
     def _catches_up(self, rejoin: _Rejoin, evidence: Evidence, now_ns: int) -> str:
         """Why this member is not there yet; empty once it is."""
+        if evidence.leads:
+            return ""  # it holds everything there is; others catch up with it
         left = evidence.leaders_index - evidence.commit
         if rejoin.target == 0:
             rejoin.target, rejoin.since_ns = max(evidence.leaders_index, 1), now_ns
         if left > 0 and evidence.commit < rejoin.target:
-            return f"in contact again, {left} entries to catch up"
+            by = f" by {evidence.snapshot}" if evidence.snapshot else ""
+            return f"in contact again, {left} entries to catch up{by}"
         took_ns = now_ns - rejoin.since_ns
         if took_ns > evidence.election_timeout_ns and left > self.settings.commit_index_gap:
             # A long round, during which many entries came: one more.

@@ -14,6 +14,7 @@ from collections import deque
 from mcpcore.errors import InvalidInput
 from mcpcore.raft.custody import Custody
 from mcpcore.raft.doubt import Doubt, InDoubt
+from mcpcore.raft.links import Links
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.messages import Message
 from mcpcore.raft.outcome import (
@@ -27,9 +28,12 @@ from mcpcore.raft.outcome import (
 )
 from mcpcore.raft.preference import Preference
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reunion import ReunionSettings
+from mcpcore.raft.reunion_guard import ReunionGuard
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
+from mcpcore.raft.windows import AdaptiveWindows, Patience, WindowSettings
 
 
 class RaftState:
@@ -40,6 +44,7 @@ class RaftState:
         "base_change",
         "chores",
         "commit",
+        "commit_waits",
         "configurations",
         "custody",
         "device_full",
@@ -53,12 +58,14 @@ class RaftState:
         "group",
         "handed",
         "heartbeat_due_ns",
+        "heartbeat_ns",
         "id",
         "incarnation",
         "leader",
         "leader_heard_ns",
         "lease_void",
         "leaving",
+        "links",
         "log",
         "matched_index",
         "met",
@@ -68,9 +75,9 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "patience",
         "preference",
         "progress",
-        "promise_until_ns",
         "quiet",
         "read_answers",
         "read_round",
@@ -79,6 +86,8 @@ class RaftState:
         "reads_next_id",
         "reads_waiting",
         "retiring",
+        "reunion",
+        "reunion_talk",
         "rng",
         "role",
         "session_counter",
@@ -88,6 +97,7 @@ class RaftState:
         "stateless",
         "term",
         "term_start",
+        "told_commit",
         "transfer_deadline_ns",
         "transfer_sent",
         "transfer_target",
@@ -95,6 +105,7 @@ class RaftState:
         "unwritten_from",
         "voted_for",
         "votes",
+        "windows",
         "write_seq",
         "writes",
     )
@@ -114,6 +125,8 @@ class RaftState:
         doubt: Doubt | None = None,
         applied: int,
         stateless: bool,
+        reunion: ReunionSettings | None = None,
+        links: Links | None = None,
     ) -> None:
         self.id = node
         self.incarnation = incarnation
@@ -121,6 +134,9 @@ class RaftState:
         self.settings = settings
         self.rng = rng
         self.now_ns = now_ns
+        self.links = links if links is not None else Links()
+        self.windows = AdaptiveWindows(WindowSettings.of(settings), self.links)
+        self.heartbeat_ns = self.windows.heartbeat_ns((), now_ns)
         self.aligned = False  # whether heartbeats leave at multiples of their interval
         self.quiet = False  # see mcpcore.raft.quiescence
         # What the driver knows of the disk beyond our own writes.
@@ -147,11 +163,16 @@ class RaftState:
 
         # Volatile state.
         self.role = Role.FOLLOWER
-        self.leader_heard_ns = now_ns
         self.leader = ""
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
+        self.reunion = ReunionGuard(reunion or ReunionSettings())
+        self.reunion_talk = ("", 0, 0)  # the leader, the session and the time of what was refused
+        # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
+        # and the highest commit index that a leader told us, whether or not we hold the entries.
+        self.leader_heard_ns = now_ns
+        self.told_commit = applied
         self.begin_waiting()
 
         # The disks behind the others: the first one met in this life, and the latest.
@@ -168,6 +189,7 @@ class RaftState:
         self.term_start = 0
         self.uncommitted_bytes = 0
         self.lease_void = False
+        self.commit_waits = (0, now_ns)  # for a commit beyond this index, since then
         self.office_since_ns = 0
         self.chores = False
         self.retiring = False
@@ -213,14 +235,14 @@ class RaftState:
 
     def begin_waiting(self) -> None:
         """How long a member waits at its start before it stands for election."""
-        if self.term == 0:
-            # A newborn group has promised nothing to anybody, so its first election need not wait.
-            self.promise_until_ns = self.now_ns
+        # A newborn group has promised nothing to anybody, so its first election need not wait. A
+        # promise made before a restart is forgotten: every start behaves as if one was made.
+        newborn = self.term == 0
+        self.patience = Patience(self.windows.settings, self.now_ns, newborn=newborn)
+        if newborn:
             patience_ns = self.rng.randrange(self.settings.election_timeout_ns)
             self.election_deadline_ns = self.now_ns + patience_ns
         else:
-            # A promise made before a restart is forgotten: every start behaves as if one was made.
-            self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns
             self.reset_election_deadline()
         if self.configuration.members == {self.id}:
             self.election_deadline_ns = self.now_ns  # alone: there is nobody to wait for
@@ -331,8 +353,9 @@ class RaftState:
         self.log.append(block.entries)
         self.new_blocks.append(block)
         self.unwritten_from = self.log.last_index + 1
-        for entry in block.entries:
-            self.note_configuration(entry)
+        if block.reconfigures:
+            for entry in block.entries:
+                self.note_configuration(entry)
 
     def note_configuration(self, entry: Entry) -> None:
         """Put a configuration in force as soon as it is in the log (section 6)."""
@@ -360,15 +383,20 @@ class RaftState:
 
         Never less than we promised: to stand for election is to help somebody else.
         """
-        timeout = self.settings.election_timeout_ns
-        wait_until_ns = self.now_ns + timeout + self.rng.randrange(timeout)
-        self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)
+        links, voters = self.links, self.configuration.voters
+        self.election_deadline_ns = self.patience.deadline_ns(
+            self.now_ns,
+            self.rng.randrange,
+            multiplier=links.multiplier,
+            round_trip_ns=links.farthest_ns(voters, self.id),
+        )
 
     # --- promises about itself --------------------------------------------------------------
 
     def check(self) -> None:
         """Every promise this state makes about itself."""
         self.log.check()
+        self.reunion.check()
         if self.doubt is not None:
             self.doubt.check()
             assert self.role is Role.FOLLOWER, "whoever is in doubt stands for nothing"
@@ -393,6 +421,7 @@ class RaftState:
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)
                 assert peer in self.configuration.members or peer in self.leaving
                 assert not (progress.stranger and progress.match), "a stranger holds nothing"
+                assert progress.waiting or not progress.held_up
                 assert progress.inflight_bytes == sum(size for _, size, _ in progress.inflight)
         else:
             assert not self.progress

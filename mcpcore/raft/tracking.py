@@ -11,8 +11,10 @@ from __future__ import annotations
 from mcpcore.raft.catch_up import CatchUp
 from mcpcore.raft.identity import is_stranger
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.renewal import renew
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Configuration
+from mcpcore.raft.windows import PromiseLedger
 
 FAREWELL_TIMEOUTS = 10
 """For how many election timeouts a removed member is spoken to if it does not answer."""
@@ -31,6 +33,7 @@ def begin(state: RaftState) -> None:
         # Its contact counts as old as our office; a lease needs a commit of ours, which a quorum
         # that really answered has made.
         state.progress[peer].contact_ns = 0 if state.progress[peer].stranger else state.now_ns
+    renew(state)
 
 
 def end(state: RaftState) -> None:
@@ -68,6 +71,7 @@ def reconnect(state: RaftState, peer: str) -> None:
     else:
         state.session_counter += 1
         progress.session = state.session_counter
+        state.links.of(peer).forget_outstanding()
         progress.probe()
         progress.commit_sent = 0
 
@@ -93,7 +97,10 @@ def _track(state: RaftState, peer: str) -> None:
     """Begin a conversation with somebody of whom nothing is known: no contact, nothing stored."""
     state.session_counter += 1
     last = state.log.last_index
-    progress = Progress(last + 1, 0, state.session_counter, stranger=is_stranger(state, peer))
+    windows = state.windows.settings
+    promises = PromiseLedger(windows, state.now_ns, windows.election_ceiling_ns)
+    stranger = is_stranger(state, peer)
+    progress = Progress(last + 1, 0, state.session_counter, promises, stranger=stranger)
     if not state.configuration.votes(peer):
         progress.catch_up = CatchUp(last, state.now_ns)
     state.progress[peer] = progress

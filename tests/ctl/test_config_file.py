@@ -68,6 +68,14 @@ def test_a_node_is_described_by_one_file(tmp_path):
     assert isinstance(file.machine("main"), KeyValueNode)
 
 
+def test_when_a_group_counts_as_split_is_set_in_the_file(tmp_path):
+    split = GOOD + "[split]\nstale_timeouts = 4\ncommit_index_gap = 500\ncalm_s = 2.5\n"
+    found = load_node_config(written(tmp_path, split)).config.split
+    assert (found.stale_timeouts, found.commit_index_gap, found.calm_ns) == (4, 500, 2_500_000_000)
+    assert "split.calm_s" in refusal(tmp_path, GOOD + "[split]\ncalm_s = -1\n")
+    assert "'calm_s'" in refusal(tmp_path, GOOD + "[split]\ncalms = 1\n")
+
+
 def test_paths_start_at_the_file_wherever_the_program_was_started(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     path = written(tmp_path, GOOD)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mcpcore.ctl.health import Account
 from mcpcore.ctl.member_plan import (
     GroupView,
     Plan,
@@ -20,6 +19,7 @@ from mcpcore.ctl.member_plan import (
     to_json,
     view_of,
 )
+from mcpcore.observe.health import Account
 from mcpcore.raft.membership import AddLearner, Promote, Remove, Update
 from mcpcore.raft.types import Member
 

@@ -45,11 +45,13 @@ def mcpctl(*words: str, **options: object) -> subprocess.Popen[str]:
 class Town:
     """Three nodes. ``client`` and ``admin`` are the files of two users' profiles.
 
-    ``newcomers`` have files and certificates too; they are no founders, and nobody knows of them.
+    ``more`` stands at the end of every node's file. ``newcomers`` have files and certificates
+    too; they are no founders, and nobody knows of them.
     """
 
-    def __init__(self, directory: Path, *, newcomers: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: Path, *, newcomers: tuple[str, ...] = (), more: str = "") -> None:
         self.directory = directory
+        self.more = more
         self.ports = {name: free_port() for name in (*NAMES, *newcomers)}
         self.certs = directory / "certs"
         self.client, self.admin = directory / "client.toml", directory / "admin.toml"
@@ -134,6 +136,7 @@ bootstrap = {str(name in NAMES).lower()}
 voters = ["us-east-1", "hangzhou", "edge"]
 election_timeout_s = 1.0
 heartbeat_s = 0.2
+{self.more}
 """
 
 

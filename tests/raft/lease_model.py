@@ -87,7 +87,7 @@ class Model:
             if self.rules.answers_everything:
                 promise_ns *= 3
             sent_ns = self.clock(leader)
-            leader.ledgers[j].sent(sent_ns, promise_ns)
+            leader.ledgers[j].change(sent_ns, promise_ns)
             flying: Flying = ("beat", i, j, leader.leads, sent_ns, promise_ns)
             if self.rng.random() < 0.5:
                 self.arrive(flying)
@@ -109,8 +109,8 @@ class Model:
         elif term >= node.term:
             if node.term < term:
                 node.term, node.leads = term, 0
-            answers = node.patience.heard(promise_ns, self.clock(node))
-            if answers or self.rules.answers_everything:
+            node.patience.heard(promise_ns, self.clock(node))
+            if node.patience.vouches(promise_ns) or self.rules.answers_everything:
                 answer: Flying = ("answer", j, i, term, sent_ns, 0)
                 if self.rng.random() < 0.5:
                     self.arrive(answer)
@@ -135,7 +135,9 @@ class Model:
         if 2 * voters > len(self.nodes):
             candidate.leads = candidate.term
             candidate.ledgers = {
-                j: self.rules.ledger(self.rules.settings) for j in range(len(self.nodes)) if j != i
+                j: self.rules.ledger(self.rules.settings, self.clock(candidate), MS)
+                for j in range(len(self.nodes))
+                if j != i
             }
             self.beat_of(i)
 

@@ -118,8 +118,9 @@ MEMBERSHIP = [
     Mutant(
         "a new voter counts as if it had promised",
         "tracking",
-        "Progress(last + 1, 0, state.session_counter",
-        "Progress(last + 1, state.now_ns, state.session_counter",
+        "    stranger = is_stranger(state, peer)\n    progress",
+        "    promises.answered(state.now_ns)\n    stranger = is_stranger(state, peer)\n"
+        "    progress",
         "learners",
     ),
     Mutant(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.raft.membership_mutants import MEMBERSHIP
 from tests.raft.mutant import Mutant
+from tests.raft.window_mutants import WINDOWS
 
 ROOT = Path(__file__).resolve().parents[2]
 WALK_SEEDS = 20
@@ -26,8 +27,8 @@ MUTANTS = [
     Mutant(
         "a lease counts from waking up",
         "reads",
-        "left_ns = quorum_contact_ns(state) +",
-        "left_ns = max(quorum_contact_ns(state), state.office_since_ns) +",
+        "left_ns = lease_until_ns(state) -",
+        "left_ns = max(lease_until_ns(state), state.office_since_ns + 10**9) -",
         "quiescence",
     ),
     Mutant(
@@ -40,7 +41,7 @@ MUTANTS = [
     Mutant(
         "a follower that wakes up has promised nothing",
         "quiescence",
-        "    state.promise_until_ns = max(state.promise_until_ns, heard_ns + timeout)\n",
+        "    patience.promise_until_ns = max(patience.promise_until_ns, heard_ns + timeout)\n",
         "",
         "quiescence",
     ),
@@ -127,23 +128,23 @@ MUTANTS = [
     Mutant(
         "a start forgets the promise made before it",
         "state",
-        "self.promise_until_ns = self.now_ns + self.settings.election_timeout_ns",
-        "self.promise_until_ns = self.now_ns",
+        "newborn=newborn)",
+        "newborn=True)",
         "elections calm_elections",
     ),
     Mutant(
         "a member campaigns before its promise has run out",
-        "state",
-        "self.election_deadline_ns = max(wait_until_ns, self.promise_until_ns)",
-        "self.election_deadline_ns = wait_until_ns",
-        "elections calm_elections",
+        "windows",
+        "return max(now_ns + window_ns + randrange(width_ns), self.promise_until_ns)",
+        "return now_ns + window_ns + randrange(width_ns)",
+        "windows",
     ),
     Mutant(
         "pre-candidates hold on to a dead leader",
         "election",
-        "    if state.is_leader:\n        return office_ns",
+        "    if state.is_leader:\n        return office_until_ns",
         "    if state.leader and not state.is_leader:\n        return True\n"
-        "    if state.is_leader:\n        return office_ns",
+        "    if state.is_leader:\n        return office_until_ns",
         "elections calm_elections",
     ),
     Mutant(
@@ -175,18 +176,19 @@ MUTANTS = [
         "quorum",
     ),
     *MEMBERSHIP,
+    *WINDOWS,
     Mutant(
         "check-quorum is removed",
         "commitment",
-        "if silent_ns >= state.settings.election_timeout_ns:",
+        "if state.now_ns >= office_until_ns(state):",
         "if False:",
         "elections calm_elections",
     ),
     Mutant(
-        "contact counts from when the answer came",
+        "a promise counts from when the answer came",
         "replication",
-        "progress.contact_ns = max(progress.contact_ns, sent_ns)",
-        "progress.contact_ns = state.now_ns",
+        "progress.promises.answered(sent_ns)",
+        "progress.promises.answered(state.now_ns)",
         "reads",
     ),
     Mutant(

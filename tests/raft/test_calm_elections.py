@@ -93,7 +93,7 @@ def test_two_pre_candidates_that_remember_a_dead_leader_elect() -> None:
     for name in "bc":
         assert cluster[name].leader == "a"
         state = cluster[name].state
-        state.election_deadline_ns = state.promise_until_ns
+        state.election_deadline_ns = state.patience.promise_until_ns
 
     cluster.advance(4 * TIMEOUT_MS)
 
@@ -224,7 +224,7 @@ def test_nobody_stands_for_election_while_it_owes_a_promise(story: list[str]) ->
             member.hears("c", PreVoteReply(member.state.term + 1, number, False))
         else:
             member.hears("c", Vote(member.state.term, 9, 9, True))
-        assert member.raft.deadline_ns() >= member.state.promise_until_ns
+        assert member.raft.deadline_ns() >= member.state.patience.promise_until_ns
 
 
 def test_a_follower_that_refuses_an_append_still_trusts_the_leader() -> None:

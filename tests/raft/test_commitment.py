@@ -158,7 +158,7 @@ def lead(cluster: Cluster, name: str, alive: str) -> None:
     while not raft.is_leader:
         cluster.mail.clear()
         for voter in alive:
-            cluster[voter].state.promise_until_ns = 0
+            cluster[voter].state.patience.promise_until_ns = 0
             cluster[voter].state.election_deadline_ns = cluster.now_ns + SETTINGS.heartbeat_ns
         raft.tick(raft.deadline_ns())
         cluster.now_ns = raft.state.now_ns
@@ -221,7 +221,7 @@ def test_figure_8_once_its_own_term_is_on_a_majority_nobody_wins_without_the_old
 
     last = cluster.members["e"].disk.entries[-1]
     for voter in "bc":
-        cluster[voter].state.promise_until_ns = 0
+        cluster[voter].state.patience.promise_until_ns = 0
         cluster[voter].step("e", Vote(99, last.term, last.index, False), cluster.now_ns)
         cluster.drain(voter)
         assert cluster.mail[-1].message == VoteReply(99, False)

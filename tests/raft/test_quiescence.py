@@ -313,7 +313,7 @@ def test_a_follower_keeps_its_promise_from_when_its_node_last_heard_the_leaders_
     heard_ns = member.now_ns - 400 * MS
     member.raft.wake(member.now_ns, heard_ns)
     member.drain()
-    assert member.state.promise_until_ns == heard_ns + SETTINGS.election_timeout_ns
+    assert member.state.patience.promise_until_ns == heard_ns + SETTINGS.election_timeout_ns
     refused = member.hears("c", PreVote(2, 9, 9))
     assert ("c", PreVoteReply(1, 2, False)) in refused
     member.waits(600, tick=False)
@@ -323,10 +323,10 @@ def test_a_follower_keeps_its_promise_from_when_its_node_last_heard_the_leaders_
 def test_waking_never_cuts_a_promise_short() -> None:
     member = follower()
     member.hears("b", Heartbeat(1, 7, 1, 0, 9, 5000 * MS))
-    promised = member.state.promise_until_ns
+    promised = member.state.patience.promise_until_ns
     member.hears("b", Rest(1, 7, 1))
     member.raft.wake(member.now_ns, member.now_ns - SETTINGS.election_timeout_ns)
-    assert member.state.promise_until_ns == promised
+    assert member.state.patience.promise_until_ns == promised
     assert member.state.election_deadline_ns >= promised
 
 

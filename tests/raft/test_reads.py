@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mcpcore.errors import LeaseUnavailable, NotLeader, QueueFull, TransferUnderWay
 from mcpcore.raft.messages import Append, Heartbeat, ReadIndex, ReadIndexReply, TimeoutNow, Vote
 from mcpcore.raft.outcome import ReadAnswer, Role
+from mcpcore.raft.windows import WindowSettings
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.member import TIMEOUT_MS, Member, accepted, answered, beat
 
@@ -241,6 +242,9 @@ def test_a_lease_counts_from_when_the_answered_message_was_sent_less_the_drift()
         member.raft.lease_read(sent_ns + 900 * MS)
 
 
+LEASE_NS = WindowSettings.of(SETTINGS).counted_ns(SETTINGS.election_timeout_ns)
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("bcde"), st.integers(1, 400)), max_size=15))
 def test_a_lease_never_outlives_the_promises_of_a_quorum(story) -> None:
@@ -254,7 +258,7 @@ def test_a_lease_never_outlives_the_promises_of_a_quorum(story) -> None:
         for ask in member.heard(Heartbeat, peer):
             sent_ns[peer] = ask.sent_ns
             member.hears(peer, answered(ask))
-        end_ns = sorted(sent_ns.values())[2] + SETTINGS.lease_ns
+        end_ns = sorted(sent_ns.values())[2] + LEASE_NS
         if member.now_ns < end_ns:
             assert member.raft.lease_read(member.now_ns) == 1
         else:

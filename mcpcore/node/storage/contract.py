@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mcpcore.errors import InvalidInput, StorageCorrupt, StorageFailed
+from mcpcore.node.meters import Distribution
 from mcpcore.raft.doubt import Doubt
 from mcpcore.raft.types import Block, Configuration, Entry, HardState, LogPosition
 
@@ -159,6 +160,8 @@ class DeviceStats(NamedTuple):
     """Bytes of durable batches, framing included."""
     last_sync_ns: int = 0
     """How long the newest write and sync took."""
+    sync_times: Distribution | None = None
+    """How long all of them took; still counting."""
 
 
 class LogDevice(Protocol):

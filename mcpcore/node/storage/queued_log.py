@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mcpcore.errors import StorageBusy, StorageClosed, StorageFailed
+from mcpcore.node.meters import Distribution
 from mcpcore.node.storage.contract import DeviceStats, Identity, RecoveredGroup, RecoveryReport
 from mcpcore.node.storage.log_image import LogTails, Record
 from mcpcore.raft.doubt import Doubt
@@ -85,6 +86,7 @@ class QueuedLog(ABC):
         self._idle: asyncio.Future[None] | None = None
         self._failure: StorageFailed | None = None
         self._closing = asyncio.Event()
+        self._sync_times = Distribution()
         self._syncs = self._submissions = self._bytes_written = self._last_sync_ns = 0
         self._writer = self._loop.create_task(self._write_all(), name="log-writer")
 
@@ -157,7 +159,13 @@ class QueuedLog(ABC):
     @property
     def stats(self) -> DeviceStats:
         """Counters and the latency of the newest sync."""
-        return DeviceStats(self._syncs, self._submissions, self._bytes_written, self._last_sync_ns)
+        return DeviceStats(
+            self._syncs,
+            self._submissions,
+            self._bytes_written,
+            self._last_sync_ns,
+            self._sync_times,
+        )
 
     def groups(self) -> dict[str, RecoveredGroup]:
         """The live groups as they were at ``open``."""
@@ -285,6 +293,7 @@ class QueuedLog(ABC):
         else:
             await self._touch()
         self._last_sync_ns = self._monotonic_ns() - started_ns
+        self._sync_times.add(self._last_sync_ns)
         self._syncs += 1
         self._submissions += len(batch)
         for submission in batch:

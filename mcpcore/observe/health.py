@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcpcore.raft.views import View
 
 LAG_MAX = 100
 """Entries that a replica may be behind before that is a problem; the default of K3's own bound on
@@ -49,6 +52,7 @@ class Replica:
             if there are no such others.
         standing: why it takes no full part in the group; empty if nothing stands in the way.
         doubt: which replicas hold another state than others, as it has found itself; empty: none.
+        verdict: whether the group is split as it sees it; None if it does not say.
         leads: whether it says that it leads.
     """
 
@@ -65,6 +69,7 @@ class Replica:
     agrees: bool | None = None
     standing: str = ""
     doubt: str = ""
+    verdict: View | None = None
 
     @property
     def leads(self) -> bool:
@@ -136,16 +141,17 @@ def judge(accounts: Iterable[Account], *, lag_max: int = LAG_MAX) -> Health:
     rows = tuple(_row(account) for account in accounts)
     groups = sorted({group for row in rows for group in row.replicas})
     problems = [*_silent(rows), *_misplaced(rows)]
+    found: dict[str, dict[str, Replica]] = {row.label: {} for row in rows}
+    known = {row.label for row in rows}
     for group in groups:
         replicas = {row.label: row.replicas[group] for row in rows if group in row.replicas}
-        replicas = _compared(replicas)
-        rows = tuple(
-            replace(row, replicas={**row.replicas, group: replicas[row.label]})
-            if group in row.replicas
-            else row
-            for row in rows
-        )
-        problems += _of_group(group, replicas, {row.label for row in rows}, lag_max)
+        for label, replica in _compared(replicas).items():
+            found[label][group] = replicas[label] = replica
+        problems += _of_group(group, replicas, known, lag_max)
+    rows = tuple(
+        replace(row, replicas={group: found[row.label][group] for group in row.replicas})
+        for row in rows
+    )
     problems += _of_nodes(rows)
     return Health(rows, tuple(problems))
 
@@ -170,12 +176,19 @@ def _row(account: Account) -> NodeRow:
             members=tuple(told["members"]),
             standing=str(told.get("standing", "")),
             doubt=_doubt(told.get("divergence")),
+            verdict=_view(told.get("verdict")),
         )
         for name, told in status["groups"].items()
     }
     peers = status["peers"]
     connected = sum(bool(peer["connected"]) for peer in peers.values())
     return NodeRow(account, replicas, connected, len(peers))
+
+
+def _view(told: Mapping[str, Any] | None) -> View | None:
+    from mcpcore.raft.views import View  # not needed for `--help`
+
+    return View.from_dict(told) if told else None
 
 
 def _doubt(told: Mapping[str, Any] | None) -> str:
@@ -250,7 +263,8 @@ def _compared(replicas: Mapping[str, Replica]) -> dict[str, Replica]:
     compared = {}
     for label, replica in replicas.items():
         digests = at_index[replica.applied]
-        agrees = None if digests.total() < 2 else len(digests) == 1
+        told = replica.digest and digests.total() > 1
+        agrees = len(digests) == 1 if told else None
         compared[label] = replace(replica, lag=max(0, highest - replica.applied), agrees=agrees)
     return compared
 
@@ -269,6 +283,7 @@ def _of_group(
         if replica.lag > lag_max:
             text = f"{label} is {replica.lag} entries behind the highest commit index seen"
             problems.append(problem("lag", text, label))
+    problems += [problem(*told) for told in _verdicts(replicas)]
     for text in sorted({replica.doubt for replica in replicas.values() if replica.doubt}):
         problems.append(problem("divergence", f"replicas hold different states: {text}"))
     members = {member for replica in replicas.values() for member in replica.members}
@@ -318,6 +333,25 @@ def _leaders(replicas: Mapping[str, Replica], known: set[str]) -> list[tuple[str
     followed = {r.leader for r in replicas.values() if r.term == highest and r.leader}
     if not leaders and not followed - set(replicas):
         told.append(("no-leader", f"nobody leads; the newest term is {highest}"))
+    return told
+
+
+def _verdicts(replicas: Mapping[str, Replica]) -> list[tuple[str, ...]]:
+    """Who refuses writes and why; and what the members' views, side by side, say of the links.
+
+    Members that are merely in doubt are no problem yet: it may be nothing, and passes by itself.
+    """
+    from mcpcore.raft.split import SplitState
+    from mcpcore.raft.views import differences
+
+    views = {label: r.verdict for label, r in replicas.items() if r.verdict is not None}
+    told: list[tuple[str, ...]] = [
+        ("verdict", f"{label} says {view.state.value}: {view.sentence}", label)
+        for label, view in views.items()
+        if view.state.refuses_writes
+    ]
+    if any(view.state is not SplitState.HEALTHY for view in views.values()):
+        told += [("views", line) for line in differences(views.values())]
     return told
 
 

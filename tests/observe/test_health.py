@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpcore.ctl.health import Account, Health, judge
 from mcpcore.ctl.status_table import render, to_json
+from mcpcore.observe.health import Account, Health, judge
 
 NAMES = ("a", "b", "c")
 
@@ -296,3 +296,44 @@ def test_the_verdict_does_not_depend_on_who_was_asked_first(told, rng):
     rng.shuffle(shuffled)
 
     assert sorted(kinds(judge(told))) == sorted(kinds(judge(shuffled)))
+
+
+def verdict(node: str, state: str = "healthy", hears: str = "abc", **changed: Any) -> dict:
+    told = {
+        "node": node, "group": "main", "state": state, "sentence": f"{state} for a reason",
+        "peers": [name for name in NAMES if name != node], "might_lead": "a", "term": 4,
+        "hears": [name for name in hears if name != node], "heard_by": [], "for_s": 7.0,
+    }  # fmt: skip
+    return {"verdict": told | changed}
+
+
+def test_a_member_that_refuses_writes_is_a_problem_in_its_own_words():
+    health = judge(
+        [account("a", main=replica("leader", **verdict("a", hears="ab"))),
+         account("b", main=replica(**verdict("b", hears="ab"))),
+         account("c", main=replica("pre-candidate", **verdict("c", "read_only", hears="")))]
+    )  # fmt: skip
+
+    assert [(problem.kind, problem.node, problem.text) for problem in health.problems] == [
+        ("verdict", "c", "group main: c says read_only: read_only for a reason"),
+        ("views", "", "group main: islands: a, b | c"),
+    ]
+    from rich.console import Console
+
+    console = Console(width=80, color_system=None)
+    with console.capture() as shown:
+        console.print(render("demo", health, 80))
+    assert "pre-candidate  read_only" in shown.get()
+
+
+def test_views_that_differ_name_a_one_way_cut_while_anybody_is_not_well():
+    def views(state: str) -> Health:
+        return judge(
+            [account("a", main=replica("leader", **verdict("a"))),
+             account("b", main=replica(**verdict("b"))),
+             account("c", main=replica(**verdict("c", state, hears="b")))]
+        )  # fmt: skip
+
+    (problem,) = views("suspect").problems
+    assert problem.text == "group main: one-way: a hears c, but c does not hear a"
+    assert views("healthy").problems == ()
