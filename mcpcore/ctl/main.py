@@ -93,6 +93,7 @@ RootGroup.families = {
     "backup": Family(
         "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
     ),
+    "dash": Family("mcpcore.ctl.dash", "A live page: who leads, who is cut off, and what to do."),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
     "policy": Family(
         "mcpcore.ctl.policy", "Look over, merge, explain and export policies, decide conflicts."
