@@ -24,6 +24,7 @@ from rich.text import Text
 
 from mcpcore.check import Budget, Verdict
 from mcpcore.experiment.conclusion import Conclusion, conclude
+from mcpcore.experiment.network import Isolation
 from mcpcore.experiment.processes import run_processes
 from mcpcore.experiment.run import Run
 from mcpcore.experiment.scenario import (
@@ -57,9 +58,6 @@ NEMESES = {
         "kill", "crash", "pause", "clock_step", "clock_drift", "disk_slow", "disk_stall",
     ),
 }  # fmt: skip
-REAL = ("none", "partition", "one-way", "bridge", "ring", "flapping", "slow-net", "kill", "pause")
-"""What can be done to processes without root."""
-
 WORDS = {Verdict.OK: "ok", Verdict.VIOLATED: "BROKEN", Verdict.UNKNOWN: "unknown"}
 COLOURS = {Verdict.OK: "green", Verdict.VIOLATED: "red", Verdict.UNKNOWN: "yellow"}
 
@@ -91,7 +89,9 @@ def run_cell(workload: str, nemesis: str, args: argparse.Namespace) -> tuple[Run
         run = run_simulated(wanted, args.seed)
     else:
         with tempfile.TemporaryDirectory(prefix="jepsen-style-") as folder:
-            run = asyncio.run(run_processes(wanted, Path(folder), args.seed))
+            run = asyncio.run(
+                run_processes(wanted, Path(folder), args.seed, isolation=args.isolation)
+            )
     budget = Budget(time_ns=60_000_000_000, monotonic_ns=time.monotonic_ns)
     return run, conclude(run, budget)
 
@@ -117,6 +117,9 @@ def main() -> int:
         "--nemesis", nargs="+", choices=[*NEMESES], help="what goes wrong; default: all of them"
     )
     parser.add_argument("--world", choices=["simulated", "processes"], default="simulated")
+    parser.add_argument(
+        "--isolation", type=Isolation, choices=[*Isolation], help="of processes; default: the best"
+    )
     parser.add_argument("--time", type=float, default=30.0, help="seconds that clients work")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--rate", type=float, default=10.0, help="operations a second and client")
@@ -125,10 +128,9 @@ def main() -> int:
     if not 5 <= args.time <= 86_400 or not 1 <= args.nodes <= 15 or not 0 < args.rate <= 1000:
         parser.error("5 to 86400 seconds, 1 to 15 nodes, and up to 1000 operations a second")
     workloads = list(KINDS) if "matrix" in args.workload else args.workload
-    possible = list(NEMESES) if args.world == "simulated" else list(REAL)
-    nemeses = args.nemesis or possible
-    if impossible := [name for name in nemeses if name not in possible]:
-        parser.error(f"{', '.join(impossible)}: only in the simulated world")
+    nemeses = args.nemesis or list(NEMESES)
+    if args.isolation is not None and args.world != "processes":
+        parser.error("--isolation: only processes are kept apart; add --world processes")
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -137,6 +139,7 @@ def main() -> int:
         table.add_column(workload)
     verdicts: list[Verdict] = []
     broken: list[str] = []
+    impossible: dict[str, None] = {}
     for nemesis in nemeses:
         cells = []
         for workload in workloads:
@@ -147,9 +150,12 @@ def main() -> int:
             word = f"{WORDS[conclusion.verdict]} {writes}"
             cells.append(Text(word, style=COLOURS[conclusion.verdict]))
             broken += told(run, conclusion)
+            impossible.update(dict.fromkeys(run.impossible))
         table.add_row(nemesis, *cells)
     console.print(table)
     console.print(Text("a number: writes acknowledged", style="dim"))
+    for line in impossible:
+        console.print(Text(f"not possible here: {line}", style="yellow"))
     for line in broken:
         console.print(Text(line, style="red"))
     return {Verdict.OK: 0, Verdict.VIOLATED: 1, Verdict.UNKNOWN: 4}[Verdict.worst(verdicts)]

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mcpcore.ctl.exits import ExitCode
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.story import CLOUDS, QUESTIONS, Scene, Story
-from mcpcore.policy.view import Mode
 
 _COLUMNS = 80
 

@@ -59,6 +59,14 @@ class World(StrEnum):
     PROCESSES = "processes"
 
 
+class Isolation(StrEnum):
+    """How real nodes are kept apart; see ``mcpcore.experiment.network``."""
+
+    TUN = "tun"
+    NETNS = "netns"
+    LOOPBACK = "loopback"
+
+
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -95,20 +103,31 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html as well.")] = True,
+    isolation: Annotated[
+        Isolation | None,
+        typer.Option(help="How processes are kept apart; default: the best possible here."),
+    ] = None,
 ) -> None:
     """Run a scenario and keep everything about it in a folder.
 
     Example: mcpctl experiment run three-clouds-one-cut --seed 7
     """
     try:
-        _run(scenario, world, seed, out, as_json=as_json, report=report)
+        _run(scenario, world, seed, out, as_json=as_json, report=report, isolation=isolation)
     except InvalidInput as error:
         complain(one_line(error))
         raise typer.Exit(ExitCode.USAGE) from None
 
 
 def _run(
-    name: str, world: World, seed: int, out: Path | None, *, as_json: bool, report: bool
+    name: str,
+    world: World,
+    seed: int,
+    out: Path | None,
+    *,
+    as_json: bool,
+    report: bool,
+    isolation: Isolation | None,
 ) -> None:
     from mcpcore.experiment.conclusion import conclude
     from mcpcore.experiment.record import results, save_run
@@ -121,7 +140,11 @@ def _run(
         raise InvalidInput(
             "is not empty, and no run's folder", where=str(folder), remedy="Name another with --out"
         )
-    done = _carry_out(loaded, world, seed, folder, quiet=as_json)
+    if isolation is not None and world is not World.PROCESSES:
+        raise InvalidInput(
+            "only processes are kept apart", where="--isolation", remedy="Add --world processes"
+        )
+    done = _carry_out(loaded, world, seed, folder, isolation, quiet=as_json)
     conclusion = conclude(done, _budget())
     save_run(done, conclusion, path.read_text(encoding="utf-8"), folder)
     page = _write_report(folder) if report else None
@@ -141,7 +164,15 @@ def _budget() -> Any:
     return Budget(time_ns=60_000_000_000, monotonic_ns=time.monotonic_ns)
 
 
-def _carry_out(scenario: Scenario, world: World, seed: int, folder: Path, *, quiet: bool) -> Run:
+def _carry_out(
+    scenario: Scenario,
+    world: World,
+    seed: int,
+    folder: Path,
+    isolation: Isolation | None,
+    *,
+    quiet: bool,
+) -> Run:
     """Run it with a bar that shows how far it is."""
     shown = Progress(
         TextColumn("{task.description}"),
@@ -161,16 +192,27 @@ def _carry_out(scenario: Scenario, world: World, seed: int, folder: Path, *, qui
             from mcpcore.experiment.simulated import run_simulated
 
             return run_simulated(scenario, seed, progress=tell)
+        from mcpcore.experiment.network import Isolation as Level
         from mcpcore.experiment.processes import run_processes
 
-        return asyncio.run(run_processes(scenario, folder / "nodes", seed, progress=tell))
+        return asyncio.run(
+            run_processes(
+                scenario,
+                folder / "nodes",
+                seed,
+                progress=tell,
+                isolation=None if isolation is None else Level(isolation.value),
+            )
+        )
 
 
 def _show(run: Run, conclusion: Conclusion) -> None:
     colour = _COLOURS[conclusion.verdict]
     head = Text()
     head.append(_WORDS[conclusion.verdict].upper(), style=f"bold {colour}")
-    head.append(f"  {run.scenario.name}, {run.world}, seed {run.seed}")
+    level = run.environment.get("isolation")
+    world = f"{run.world} ({level})" if level else run.world
+    head.append(f"  {run.scenario.name}, {world}, seed {run.seed}")
     console.print(head)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("promise", "", "found", "wanted"):

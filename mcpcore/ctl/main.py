@@ -45,6 +45,9 @@ def serve(
         bool,
         typer.Option("--bootstrap", help="Found the groups that no log holds yet: a new cluster."),
     ] = False,
+    steering: Annotated[
+        str, typer.Option(hidden=True, help="Wrong clocks and disks, for experiments.")
+    ] = "",
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
@@ -56,7 +59,7 @@ def serve(
     """
     from mcpcore.ctl.serve import serve as run
 
-    run(config, log_level, bootstrap=bootstrap)
+    run(config, log_level, bootstrap=bootstrap, steering=steering)
 
 
 keys.add_commands(app)

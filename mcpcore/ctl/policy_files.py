@@ -17,8 +17,9 @@ from mcpcore.errors import InvalidInput
 from mcpcore.policy import Author, PolicyStore, TenantKey, own
 from mcpcore.policy.apply import apply_document
 from mcpcore.policy.documents import Document, read_document
-from mcpcore.policy.log import EVERYTHING, PolicyLog
+from mcpcore.policy.log import PolicyLog
 from mcpcore.policy.notation import load_all, notation_of
+from mcpcore.policy.prefix import EVERYTHING
 from mcpcore.policy.saved import is_saved, load
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def serve(path: str, log_level: str, *, bootstrap: bool = False) -> None:
+def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str = "") -> None:
     """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
         bootstrap: as if the file said ``bootstrap = true``.
+        steering: an experiment's file that says how clocks and disk are wrong; empty: they are not.
 
     Raises:
         InvalidInput: the file cannot be used.
@@ -46,14 +48,14 @@ def serve(path: str, log_level: str, *, bootstrap: bool = False) -> None:
         file = replace(file, config=replace(file.config, bootstrap=True))
     _log_to_stderr(log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        failure = runner.run(_run(file))
+        failure = runner.run(_run(file, steering))
     if failure is not None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _run(file: NodeFile) -> BaseException | None:
+async def _run(file: NodeFile, steering: str) -> BaseException | None:
     """Run until told to stop; returns why the node stopped, if it stopped by itself."""
-    node = Node(file.config, file.machine)
+    node = _steered(file, steering) if steering else Node(file.config, file.machine)
     told = Told()
     await node.start()
     try:
@@ -78,6 +80,14 @@ async def _run(file: NodeFile) -> BaseException | None:
         return node.failure
     typer.echo(f"{config.name} stopped: {told.by} received")
     return None
+
+
+def _steered(file: NodeFile, steering: str) -> Node:
+    from mcpcore.experiment.steering.page import Page
+    from mcpcore.experiment.steering.seams import SteeredClocks, SteeredDisk, Steering
+
+    hand = Steering(Page(Path(steering)))
+    return Node(file.config, file.machine, disk=SteeredDisk(hand), clocks=SteeredClocks(hand))
 
 
 async def _observe(node: Node, file: NodeFile) -> HttpServer | None:

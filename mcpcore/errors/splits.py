@@ -63,7 +63,7 @@ class ReunionRefused(Rejected):
         self.limit_entries = limit_entries
         super().__init__(
             f"group {group}: {gap_entries} entries lie between the two sides, from {limit_entries} "
-            "on an operator decides: look at the plan and hand in an `Answer` to it"
+            f"on an operator decides: `mcpctl group reunite {group}` shows the plan and asks"
         )
 
 

@@ -29,15 +29,13 @@ class Loopback:
     """See ``Network``.
 
     Args:
-        shaper: whose links these are.
-        linked: whether there are any; if not, everybody talks to everybody directly.
+        shaper: whose links these are. If it has none, everybody talks to everybody directly.
     """
 
     counts = "links that had carried bytes"
 
-    def __init__(self, shaper: Shaper, *, linked: bool) -> None:
+    def __init__(self, shaper: Shaper) -> None:
         self._shaper = shaper
-        self._linked = linked
         self._addresses: dict[str, Address] = {}
         self._doors: dict[tuple[str, str], Address] = {}
         self._reasons: dict[Pair, int] = {}
@@ -54,7 +52,7 @@ class Loopback:
 
     async def door(self, site: str | None, node: str) -> Address:
         """See ``Network``."""
-        if site is None or site == node or not self._linked:
+        if site is None or site == node or not self._shaper.links:
             return self._addresses[node]
         door = self._doors.get((site, node))
         if door is None:

@@ -18,15 +18,20 @@ from typing import Any, Final, Self
 
 from mcpcore.errors import NotReady
 from mcpcore.experiment.links import LinkQuality
+from mcpcore.experiment.netns.network import NamespaceNetwork
 from mcpcore.experiment.network import Hindrance, Isolation
 from mcpcore.experiment.networks import network_of
 from mcpcore.experiment.node_process import NodeProcess
 from mcpcore.experiment.shaper import Shaper
+from mcpcore.experiment.steering.page import Page, Wrongs
+from mcpcore.experiment.steering.wrong_clock import WrongClock
 from mcpcore.node.client.client import Client
+from mcpcore.node.clocks import SystemClocks
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.certificates import Authority, write_pairs
 from mcpcore.node.transport.identity import CertifiedRole, Role
 from mcpcore.node.transport.security import Tls
+from mcpcore.sim.delay import Link as LinkShape
 
 GROUP: Final = "main"
 """The group of a cluster whose plan names no others."""
@@ -41,21 +46,33 @@ class ClusterPlan:
     Args:
         nodes: names; every node is a site.
         links: quality of the link for every directed pair of nodes, and of places where clients
-            are and nodes. Empty: everybody talks to everybody directly, and no link can be cut.
+            are and nodes. Empty: everybody talks to everybody directly, and on loopback no link
+            can be cut.
+        shapes: what lies between two nodes, packet by packet, where the network carries packets.
         groups: names of the groups; every node is a voter in each.
         election_timeout_s: see ``RaftSettings``.
         heartbeat_s: see ``RaftSettings``.
         limits: lines for ``[limits]`` of every node's file.
         seed: of the links' jitter.
+        clocks: how far each node's wall clock is ahead (ms) and how much too fast both its clocks
+            run (ppm).
+        steered: whether clocks and disks are to be broken from outside (``ProcessCluster.pages``).
+            Then log and snapshots share one thread for the disk.
+        small_disk_bytes: every node gets a disk of its own of this size, where it lives in a
+            namespace; 0: all share the machine's.
     """
 
     nodes: tuple[str, ...]
     links: Mapping[tuple[str, str], LinkQuality] = field(default_factory=dict)
+    shapes: Mapping[tuple[str, str], LinkShape] = field(default_factory=dict)
     groups: tuple[str, ...] = (GROUP,)
     election_timeout_s: float = 1.5
     heartbeat_s: float = 0.3
     limits: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
+    clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    steered: bool = False
+    small_disk_bytes: int = 0
 
 
 class ProcessCluster:
@@ -76,11 +93,14 @@ class ProcessCluster:
     ) -> None:
         self.plan = plan
         self.directory = directory.absolute()
+        self.isolation = isolation
         self.nodes: dict[str, NodeProcess] = {}
+        self.pages: dict[str, Page] = {}
+        """Where the wrongs of each node's clocks and disk are written, if they are steered."""
         self.addresses: dict[str, Address] = {}
-        """Where each node really listens, whatever the links do."""
+        """Where each node really listens, in its own namespace if it has one."""
         self.shaper = Shaper(plan.links, seed=plan.seed)
-        self.network = network_of(isolation, self.shaper, linked=bool(plan.links))
+        self.network = network_of(isolation, self.shaper, plan.shapes, plan.seed)
         self._cuts: list[Hindrance] = []
         self._admins: dict[str, Client] = {}
 
@@ -118,7 +138,25 @@ class ProcessCluster:
             await asyncio.gather(*(node.terminate() for node in self.nodes.values()))
         await asyncio.gather(*(node.kill() for node in self.nodes.values()))
         await self.shaper.close()
+        if in_order and self.plan.small_disk_bytes:
+            await self._keep_data()
         await self.network.close()
+        for page in self.pages.values():
+            page.close()
+        self.pages = {}
+
+    def data(self, name: str) -> Path:
+        """The node's data, as we see it: it may lie in the node's own mount namespace."""
+        inside = self.directory / "data" / name
+        for entrance in self.network.entrance(name):
+            namespace = Path(entrance).parents[1]  # /proc/PID
+            return namespace / "root" / inside.relative_to("/")
+        return inside
+
+    async def disk(self, name: str, do: str) -> dict[str, Any]:
+        """``fill`` or ``drain`` a node's small disk."""
+        assert isinstance(self.network, NamespaceNetwork)
+        return await self.network.namespaces[name].disk(do, self.directory / "data" / name)
 
     async def cut(self, a: str, b: str, *, one_way: bool = False) -> Hindrance:
         """Cut two nodes off from each other; with ``one_way``, only what ``a`` says to ``b``."""
@@ -260,6 +298,11 @@ class ProcessCluster:
             )
         write_pairs(pairs)
         for name in names:
+            options: tuple[str, ...] = ()
+            if self.plan.steered or self.plan.clocks:
+                self.pages[name] = self._page(name)
+                options = ("--steering", str(self.directory / f"{name}.steering"))
+            await self._small_disk(name)
             config = self.directory / f"{name}.toml"
             config.write_text(await self._node_toml(name))
             self.nodes[name] = NodeProcess(
@@ -267,7 +310,33 @@ class ProcessCluster:
                 config,
                 self.directory / "logs" / f"{name}.log",
                 entrance=self.network.entrance(name),
+                options=options,
             )
+
+    def _page(self, name: str) -> Page:
+        page = Page.create(self.directory / f"{name}.steering")
+        offset_ms, drift_ppm = self.plan.clocks.get(name, (0.0, 0.0))
+        clock = WrongClock().drifting(SystemClocks().monotonic_ns(), drift_ppm)
+        page.write(Wrongs(clock.stepped(round(offset_ms * 1e6))))
+        return page
+
+    async def _small_disk(self, name: str) -> None:
+        if not self.plan.small_disk_bytes or not isinstance(self.network, NamespaceNetwork):
+            return
+        path = self.directory / "data" / name
+        path.mkdir(parents=True, exist_ok=True)
+        namespace = self.network.namespaces[name]
+        await namespace.disk("mount_tmpfs", path, size_bytes=self.plan.small_disk_bytes)
+
+    async def _keep_data(self) -> None:
+        """Small disks end with their namespaces; what was on them is wanted afterwards."""
+        if not isinstance(self.network, NamespaceNetwork):
+            return
+        for name, namespace in self.network.namespaces.items():
+            path = self.directory / "data" / name
+            if path.exists():
+                kept = await namespace.disk("keep", path, to=str(self.directory / "kept" / name))
+                assert kept["ok"]
 
     async def _node_toml(self, name: str) -> str:
         plan = self.plan

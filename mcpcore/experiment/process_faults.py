@@ -8,12 +8,13 @@ noted in ``impossible``. It must never judge what came of a fault.
 from __future__ import annotations
 
 import asyncio
-import signal
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from mcpcore.experiment.network import Hindrance, Network, Pair
+from mcpcore.experiment.node_faults import NodeFaults, Struck
 from mcpcore.experiment.process_cluster import ProcessCluster
 from mcpcore.experiment.run import FaultRecord
 from mcpcore.experiment.scenario import FOLLOWERS, LEADER, Scenario
@@ -22,13 +23,12 @@ from mcpcore.sim.schedule import Fault
 
 @dataclass(slots=True)
 class _Strike:
-    """A fault in force."""
+    """A fault in force, or over."""
 
     fault: Fault
     began_s: float
-    undo: Callable[[], Awaitable[None]]
-    effects: int
-    proof: str
+    struck: Struck
+    effects: int = 0
     ended_s: float | None = None
 
 
@@ -50,6 +50,7 @@ class ProcessFaults:
         self._seed = seed
         self._now_s = now_s
         self._strikes: list[_Strike] = []
+        self._machines = NodeFaults(cluster, random.Random(f"damage {seed}"), self._note)
 
     async def run(self) -> None:
         """Carry out the schedule, then wait for the end of the clients' time."""
@@ -71,7 +72,8 @@ class ProcessFaults:
     def records(self) -> tuple[FaultRecord, ...]:
         """What was done."""
         return tuple(
-            FaultRecord(s.fault, s.began_s, s.ended_s, s.effects, s.proof) for s in self._strikes
+            FaultRecord(s.fault, s.began_s, s.ended_s, s.effects, s.struck.proof)
+            for s in self._strikes
         )
 
     # --- inside ----------------------------------------------------------------------------------
@@ -82,88 +84,60 @@ class ProcessFaults:
             await self._end(strike)
 
     async def _end(self, strike: _Strike) -> None:
-        if strike.ended_s is None and strike.fault.for_s:
+        if strike.ended_s is not None:
+            return
+        struck = strike.struck
+        if strike.fault.for_s:
             strike.ended_s = self._now_s()
-            await strike.undo()
+            strike.effects = await struck.effects()
+            await struck.lift()
+        strike.effects = max(strike.effects, await struck.effects())
 
     async def _begin(self, fault: Fault) -> _Strike | None:
         leader = ""
         if {LEADER, FOLLOWERS} & {*fault.on, *fault.to}:
             leader = await self.cluster.leader(timeout_s=5.0)
         resolved = self.scenario.resolve(fault, leader)
-        nodes = self.cluster.nodes
-        on = resolved.on or tuple(nodes)
-        pairs = _pairs(resolved, tuple(nodes))
-        if pairs:
-            return await self._cut(resolved, pairs)
-        if resolved.kind in ("kill", "crash"):
-            if resolved.kind == "crash":
-                self._note("a crash is a kill here: the page cache of this machine survives it")
-            for name in on:
-                await nodes[name].kill()
-            killed = [n for n in on if nodes[n].lives[-1].status == -signal.SIGKILL]
-            return self._keep(resolved, lambda: self._restart(on), len(killed), "ended by SIGKILL")
-        if resolved.kind == "pause":
-            for name in on:
-                nodes[name].pause()
-            stopped = [name for name in on if await _is_stopped(nodes[name].pid)]
+        began_s = self._now_s()
+        struck = await self._strike(resolved)
+        if struck is None:
+            return None
+        strike = _Strike(resolved, began_s, struck)
+        self._strikes.append(strike)
+        return strike
 
-            async def resume() -> None:
-                for name in on:
-                    nodes[name].resume()
-
-            return self._keep(resolved, resume, len(stopped), "stopped by SIGSTOP")
-        if resolved.kind in _BENDS:
-            return await self._bend(resolved, on)
-        self._note(f"{resolved.kind} cannot be done to processes without root; it was left out")
-        return None
+    async def _strike(self, fault: Fault) -> Struck | None:
+        nodes = tuple(self.cluster.nodes)
+        network = self.cluster.network
+        on = fault.on or nodes
+        if fault.kind == "reset":
+            broken = await network.reset(_pairs(fault, nodes))
+            return Struck("answered with resets", _known(broken), _nothing)
+        if pairs := _pairs(fault, nodes):
+            if fault.kind == "flapping":
+                return self._counted(_Flapping(network, pairs, fault.value))
+            if fault.kind == "clog" and network.counts == "packets":
+                self._note("a clog is a cut here: packets are lost, and TCP sends them again")
+            return self._counted(await network.cut(pairs))
+        if fault.kind in _BENDS:
+            others = fault.to or tuple(name for name in nodes if name not in on)
+            pairs = [each for a in on for b in others if a != b for each in ((a, b), (b, a))]
+            made = await network.bend(pairs, _changes(fault))
+            if made is None:
+                self._note(f"{fault.kind} cannot be done with --isolation {self.cluster.isolation}")
+                return None
+            return self._counted(made)
+        struck = await self._machines.begin(fault, on)
+        if struck is None:
+            self._note(f"{fault.kind} cannot be done to processes; it was left out")
+        return struck
 
     def _note(self, text: str) -> None:
         if text not in self.impossible:
             self.impossible.append(text)
 
-    def _keep(
-        self, fault: Fault, undo: Callable[[], Awaitable[None]], effects: int, proof: str
-    ) -> _Strike:
-        strike = _Strike(fault, self._now_s(), undo, effects, proof)
-        self._strikes.append(strike)
-        return strike
-
-    async def _cut(self, fault: Fault, pairs: list[Pair]) -> _Strike:
-        network = self.cluster.network
-        if fault.kind == "reset":
-            broken = await network.reset(pairs)
-            return self._keep(fault, _nothing, broken, "connections reset")
-        if fault.kind == "flapping":
-            return self._hinder(fault, _Flapping(network, pairs, fault.value))
-        return self._hinder(fault, await network.cut(pairs))
-
-    async def _bend(self, fault: Fault, on: tuple[str, ...]) -> _Strike | None:
-        others = fault.to or tuple(name for name in self.cluster.nodes if name not in on)
-        pairs = [each for a in on for b in others if a != b for each in ((a, b), (b, a))]
-        made = await self.cluster.network.bend(pairs, _changes(fault))
-        if made is None:
-            self._note(f"{fault.kind} needs packets; this network carries streams")
-            return None
-        return self._hinder(fault, made)
-
-    def _hinder(self, fault: Fault, made: Hindrance) -> _Strike:
-        """Keep a fault whose effects are counted while it lasts."""
-        strike = self._keep(fault, _nothing, 0, self.cluster.network.counts)
-
-        async def lift() -> None:
-            await made.lift()
-            strike.effects = await made.effects()
-
-        strike.undo = lift
-        return strike
-
-    async def _restart(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            if not self.cluster.nodes[name].is_running:
-                await self.cluster.nodes[name].start()
-        for name in names:
-            await self.cluster.wait_ready(name, timeout_s=60.0)
+    def _counted(self, made: Hindrance) -> Struck:
+        return Struck(self.cluster.network.counts, made.effects, made.lift)
 
 
 _BENDS: Final = {
@@ -227,7 +201,7 @@ def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[Pair]:
     match fault.kind:
         case "partition" | "flapping" | "reset":
             return both
-        case "one_way":
+        case "one_way" | "clog":
             return [(a, b) for a in on for b in to]
         case "isolate":
             return [(a, b) for a in nodes for b in nodes if a != b and (a in on or b in on)]
@@ -249,23 +223,12 @@ def _pairs(fault: Fault, nodes: tuple[str, ...]) -> list[Pair]:
             return []
 
 
-async def _is_stopped(pid: int | None) -> bool:
-    """Whether the kernel says that a process is stopped; it may take a moment."""
-    for _ in range(50):
-        if _state_of(pid) == "T":
-            return True
-        await asyncio.sleep(0.01)
-    return False
-
-
-def _state_of(pid: int | None) -> str:
-    """One letter, as in proc(5); empty where there is no such process or no /proc."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
 async def _nothing() -> None:
-    """Undo a fault that is over as soon as it happened."""
+    """Take back a fault that is over as soon as it happened."""
+
+
+def _known(count: int) -> Callable[[], Awaitable[int]]:
+    async def effects() -> int:
+        return count
+
+    return effects

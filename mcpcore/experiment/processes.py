@@ -1,9 +1,9 @@
 """The world of real processes: a scenario on real nodes, in real time, over shaped links.
 
 This module exists so that what the simulator says about a scenario can be held against real
-processes, sockets and disks. Every node is an ``mcpctl serve``; links are forwarders in this
-process (``Shaper``), so no root is needed. What cannot be done this way is told, never left out in
-silence.
+processes, sockets and disks. Every node is an ``mcpctl serve``; what lies between them depends on
+what the machine lets us do (``Isolation``), down to forwarders of streams that need no root. What
+cannot be done is told, never left out in silence.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,6 +22,9 @@ from mcpcore.errors import CoordinationError, InvalidInput
 from mcpcore.experiment.convergence import is_converged
 from mcpcore.experiment.crew import Crew
 from mcpcore.experiment.links import LinkQuality
+from mcpcore.experiment.network import Isolation
+from mcpcore.experiment.networks import choose
+from mcpcore.experiment.node_faults import STEERED
 from mcpcore.experiment.process_cluster import ClusterPlan, ProcessCluster
 from mcpcore.experiment.process_faults import ProcessFaults
 from mcpcore.experiment.run import NodeSample, ReplicaEnd, Run
@@ -31,6 +35,8 @@ from mcpcore.node.transport.identity import Role
 from mcpcore.sim.delay import Link as LinkShape
 
 _SAMPLE_S: Final = 0.2
+_SMALL_DISK_BYTES: Final = 64 << 20
+"""Of memory, at most: a disk that an experiment can fill."""
 _NODES_MAX: Final = 15
 _JITTER_OF: Final = {"uniform": 0.5, "normal": 0.8, "lognormal": 1.2, "pareto": 2.0}
 """Mean of what comes on top of the least delay, for a spread of one."""
@@ -42,6 +48,7 @@ async def run_processes(
     seed: int = 0,
     *,
     progress: Callable[[float], None] | None = None,
+    isolation: Isolation | None = None,
 ) -> Run:
     """Run a scenario on real processes; it takes as long as it says.
 
@@ -49,9 +56,10 @@ async def run_processes(
         directory: for certificates, configurations, data and logs of the nodes.
         seed: of the clients' choices, the nemesis and the links' jitter.
         progress: called with the seconds since the clients began, now and then.
+        isolation: how nodes are kept apart; None: the best that this machine lets us.
 
     Raises:
-        InvalidInput: it is too large for one machine.
+        InvalidInput: it is too large for one machine, or such isolation is not to be had.
         NodeDied: a node ended by itself. NotReady: the cluster did not come up.
     """
     if len(scenario.nodes) > _NODES_MAX:
@@ -60,7 +68,10 @@ async def run_processes(
             where=f"scenario {scenario.name}",
             remedy=f"Run it simulated, or with at most {_NODES_MAX} nodes",
         )
-    return await _Reality(scenario, directory, seed, progress or (lambda _: None)).run()
+    level, why_no_better = await choose(isolation)
+    return await _Reality(
+        scenario, directory, seed, progress or (lambda _: None), level, why_no_better
+    ).run()
 
 
 def quality_of(link: LinkShape) -> LinkQuality:
@@ -78,11 +89,20 @@ def quality_of(link: LinkShape) -> LinkQuality:
 
 class _Reality:
     def __init__(
-        self, scenario: Scenario, directory: Path, seed: int, progress: Callable[[float], None]
+        self,
+        scenario: Scenario,
+        directory: Path,
+        seed: int,
+        progress: Callable[[float], None],
+        isolation: Isolation,
+        why_no_better: str,
     ) -> None:
         self.scenario = scenario
         self.seed = seed
         self.progress = progress
+        self.impossible = _impossible(scenario, isolation, why_no_better)
+        kinds = {fault.kind for fault in scenario.schedule(seed).faults}
+        namespaced = isolation is not Isolation.LOOPBACK
         self.cluster = ProcessCluster(
             ClusterPlan(
                 nodes=scenario.nodes,
@@ -91,9 +111,14 @@ class _Reality:
                 election_timeout_s=scenario.groups.election_timeout_s,
                 heartbeat_s=scenario.groups.heartbeat_s,
                 limits={"backoff_max_s": 0.5, "connect_timeout_s": 2.0},
+                shapes=_shapes(scenario),
+                clocks=_clocks(scenario, seed),
+                steered=bool(kinds & STEERED),
+                small_disk_bytes=_SMALL_DISK_BYTES if namespaced and "disk_full" in kinds else 0,
                 seed=seed,
             ),
             directory,
+            isolation,
         )
         self.began_s = 0.0
         self.samples: list[NodeSample] = []
@@ -164,8 +189,9 @@ class _Reality:
             healed_s=healed_s,
             clients_ended_s=ended_s,
             failure=failure,
-            impossible=tuple(self.faults.impossible),
+            impossible=(*self.impossible, *self.faults.impossible, *scenario.beyond_processes),
             environment={
+                "isolation": self.cluster.isolation.value,
                 "mcpcore": __version__,
                 "python": platform.python_version(),
                 "system": f"{platform.system()} {platform.release()}",
@@ -249,6 +275,43 @@ def _links(scenario: Scenario) -> dict[tuple[str, str], LinkQuality]:
             site = f"clients-{region.name}"
             links[site, node] = links[node, site] = quality
     return links
+
+
+def _shapes(scenario: Scenario) -> dict[tuple[str, str], LinkShape]:
+    """What lies between any two nodes, for a network that carries packets."""
+    return {
+        (a, b): scenario.link(scenario.region_of(a), scenario.region_of(b))
+        for a in scenario.nodes
+        for b in scenario.nodes
+        if a != b
+    }
+
+
+def _clocks(scenario: Scenario, seed: int) -> dict[str, tuple[float, float]]:
+    """How wrong each node's clocks are from the beginning: drawn as in the simulated world."""
+    clocks = scenario.clocks
+    if not clocks.offset_ms and not clocks.drift_ppm:
+        return {}
+    draw = random.Random(f"clocks {seed}")
+    return {
+        name: (draw.uniform(-1, 1) * clocks.offset_ms, draw.uniform(-1, 1) * clocks.drift_ppm)
+        for name in scenario.nodes
+    }
+
+
+def _impossible(scenario: Scenario, isolation: Isolation, why_no_better: str) -> list[str]:
+    """What of the scenario this level of isolation leaves out, in words."""
+    found = []
+    if why_no_better:
+        found.append(f"isolation is {isolation.value} only: {why_no_better}")
+    shapes = [*scenario.links.values(), scenario.local]
+    if isolation is Isolation.NETNS:
+        found.append("links between nodes have no delay, jitter or bandwidth (isolation netns)")
+    if isolation is Isolation.LOOPBACK and any(
+        link.loss or link.duplicate or link.reorder for link in shapes
+    ):
+        found.append("links carry streams: none is lost, duplicated or reordered (loopback)")
+    return found
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -64,7 +64,7 @@ def _agree(groups: dict[str, dict[str, Any]]) -> bool:
 
 async def _fetch(cluster: ProcessCluster, name: str) -> Replica:
     async with Client(
-        [cluster.addresses[name]],
+        [await cluster.network.door(None, name)],
         cluster=cluster.cluster,
         security=cluster.security(),
         name="experiment",

@@ -6,6 +6,7 @@ It knows nothing of how an entry came to be committed, and it must never send or
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from mcpcore.node.divergence import StateWatch
@@ -83,14 +84,20 @@ class Applying:
         self._reached(position.index)
 
     def _apply_all(self, entries: list[Entry]) -> None:
-        apply, proposals, marked = self.state.apply, self._proposals, self.watch.next
-        for entry in entries:
-            result = apply(entry)
-            if entry.index == marked:
-                self.applied = marked
-                self.mark()
-                marked = self.watch.next
-            if proposals:
-                proposals.applied(entry, result)
-        self.applied = entries[-1].index
+        rest = entries
+        while rest and rest[0].index <= (marked := self.watch.next) <= rest[-1].index:
+            count = marked - rest[0].index + 1
+            self._apply_some(rest[:count])
+            self.mark()
+            rest = rest[count:]
+        if rest:
+            self._apply_some(rest)
         self._reached(self.applied)
+
+    def _apply_some(self, entries: list[Entry]) -> None:
+        results = self.state.apply_each(entries)
+        if self._proposals:
+            self._proposals.applied(entries, results)
+        else:
+            deque(results, maxlen=0)
+        self.applied = entries[-1].index

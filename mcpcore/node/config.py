@@ -19,6 +19,7 @@ from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Security
 from mcpcore.raft.quarantine import QuarantineLimits
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.split import SplitSettings
 
@@ -69,6 +70,7 @@ class NodeConfig:
         versions: the protocol versions to speak; fewer than ``SPOKEN`` to keep a cluster on the
             old one until every node is upgraded.
         quarantine: how much each group keeps of what its log had to give up.
+        reunion: when a reunion after a split waits for an operator; the gap is that of ``split``.
     """
 
     cluster: str
@@ -90,6 +92,7 @@ class NodeConfig:
     data_budget: Budget = field(default_factory=Budget)
     versions: Versions = SPOKEN
     quarantine: QuarantineLimits = field(default_factory=QuarantineLimits)
+    reunion: ReunionSettings = field(default_factory=ReunionSettings)
 
     def __post_init__(self) -> None:
         if not SPOKEN.oldest <= self.versions.oldest <= self.versions.newest <= SPOKEN.newest:

@@ -40,6 +40,7 @@ from mcpcore.node.meters import Meters, Probe
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.reading import Reading
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.storing import Storing
@@ -83,6 +84,7 @@ class Group:
         observer: hears what concerns the node as a whole.
         meters: where the node counts.
         quarantine: keeps what the log gives up.
+        reunions: remembers what waits for an operator, and what cuts did.
     """
 
     __slots__ = (
@@ -104,7 +106,6 @@ class Group:
         "_storing",
         "_wake",
         "applying",
-        "awaiting_operator",
         "failure",
         "judging",
         "listeners",
@@ -112,6 +113,7 @@ class Group:
         "name",
         "quarantine",
         "raft",
+        "reunions",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +134,7 @@ class Group:
         observer: GroupObserver,
         meters: Meters,
         quarantine: QuarantineKeeper,
+        reunions: Reuniting,
     ) -> None:
         self.name = name
         self._meters = meters
@@ -183,12 +186,17 @@ class Group:
         """What was raised here in the middle of a change; None while the group is in service."""
         self.judging: Judging | None = None
         """Knows whether this group is split; None: nobody judges it."""
-        self.awaiting_operator = ""
-        """The reunion that waits for an operator's answer, in words; empty if none does."""
+        self.reunions = reunions
+        reunions.wake = self.wake
         self.members_only = False
         """Whether only members of the present configuration are heard: see ``recovery.apply``."""
         self.listeners: list[Callable[[RoleChanged], None]] = []
         """Called with every change of role, term or known leader. What they raise is logged."""
+
+    @property
+    def awaiting_operator(self) -> str:
+        """The reunion that waits for an operator's answer, in words; empty if none does."""
+        return self.raft.state.reunion.words()
 
     @property
     def state(self) -> ReplicatedState:
@@ -226,17 +234,25 @@ class Group:
         """
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
-        self._refuse_if_closed()
-        self._refuse_without_state()
-        self._refuse_if_in_doubt()
-        self._refuse_if_read_only()
+        raft = self.raft
+        if (
+            self._closed
+            or not raft.is_leader
+            or raft.state.stateless
+            or self.applying.watch.divergence is not None
+        ):
+            self._refuse_if_closed()
+            self._refuse_without_state()
+            self._refuse_if_in_doubt()
+            self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
             raise QueueFull(self.name, "entries for the disk", len(self._storing))
-        self.rouse()
+        if raft.quiet:
+            self.rouse()
         now_ns = self._clocks.monotonic_ns()
-        entry = self.raft.propose(data, now_ns, kind)
+        entry = raft.propose(data, now_ns, kind)
         self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
@@ -253,6 +269,7 @@ class Group:
 
         Raises:
             GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
+            ReunionRefused: an operator must agree first that this member catches up.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
@@ -262,6 +279,7 @@ class Group:
         self._refuse_without_state()
         self._refuse_if_in_doubt()
         if consistency is not Consistency.STALE:
+            self.reunions.refuse()
             self._refuse_if_read_only()
         now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
@@ -415,6 +433,8 @@ class Group:
             if self._hears(to):
                 self._send(to, self.name, message)
         if ready.write is not None:
+            if ready.write.dropped:
+                self.reunions.lost(ready.write.dropped)
             self._storing.put(ready.write)
         for event in ready.events:
             self._announce(event)
@@ -429,6 +449,8 @@ class Group:
         if self._configuration is not self.raft.state.configuration:
             self._configuration = self.raft.state.configuration
             self._observer.reconfigured(self)
+        if self.reunions.busy:
+            self.reunions.look()
         if self.raft.has_more or len(self._inbox):
             self._wake(self)
         self._deadlines.arm(self.raft, None if self._duties is None else self._duties.due_ns)
@@ -467,6 +489,7 @@ class Group:
             self.snapshots.close()
         self._storing.close()
         self.quarantine.close()
+        self.reunions.close()
         self._proposals.fail_all(of_proposals)
         self._reading.fail_all(of_reads)
 

@@ -47,6 +47,9 @@ class GroupStatus:
     verdict: dict[str, Any] = field(default_factory=dict)
     """Whether the group is split as this node sees it: see ``Verdict.as_dict``; with its evidence
     unless all is well. Empty if there is nothing to judge: no member, or out of service."""
+    reunion: dict[str, Any] = field(default_factory=dict)
+    """What waits for an operator (``held``, in words), how many commands are in quarantine, what is
+    wrong with it, and how many reports of past cuts there are; only what there is."""
     divergence: dict[str, Any] | None = None
     """Which replicas hold another state than others, as far as this node knows: see
     ``Divergence``; None: none.
@@ -89,6 +92,7 @@ def status_of(group: Group) -> GroupStatus:
         snapshot=group.snapshots.status() if group.snapshots else {},
         configuration=described(state.configuration),
         verdict=_verdict(group),
+        reunion=_reunion(group),
         divergence=asdict(found) if found else None,
     )
 
@@ -118,6 +122,16 @@ def _verdict(group: Group) -> dict[str, Any]:
     if verdict is None:
         return {}
     return verdict.as_dict(evidence=verdict.state is not SplitState.HEALTHY)
+
+
+def _reunion(group: Group) -> dict[str, Any]:
+    told = {
+        "held": group.awaiting_operator,
+        "quarantined": group.quarantine.waiting,
+        "problem": group.quarantine.problem,
+        "reports": len(group.reunions.reports),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def described(configuration: Configuration) -> dict[str, Any]:

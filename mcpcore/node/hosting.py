@@ -20,6 +20,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -36,6 +37,7 @@ from mcpcore.node.pulse import Pulse
 from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.recovery.apply import members_only
 from mcpcore.node.repair import follow_doubt
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.snapshots.pacing import TokenBucket
@@ -48,6 +50,7 @@ from mcpcore.raft.core import Raft
 from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, HardState
 
 if TYPE_CHECKING:
@@ -128,6 +131,7 @@ class Hosting:
             reach them before ``open``.
         """
         self._around = around
+        around.judging.listeners.append(self._judged)
         device, catalog = around.device, around.catalog.catalog
         recovered = device.groups()
         for name in sorted(catalog.hosted.keys() - recovered.keys()):
@@ -241,6 +245,7 @@ class Hosting:
             if group is not None:
                 group.close("it was retired on this node")
                 await group.quarantine.forget()
+                await group.reunions.forget()
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
                 around.judging.forget(name)
@@ -288,6 +293,10 @@ class Hosting:
             aligned=True,
             doubt=found.doubt,
             incarnation=around.device.identity.incarnation,
+            links=around.pulse.contacts.links,
+            reunion=replace(
+                self._config.reunion, commit_index_gap=self._config.split.commit_index_gap
+            ),
         )
         disk = around.pulse.disk
         raft.disk(self._clocks.monotonic_ns(), stalled=disk.stalled, full=disk.full)
@@ -307,16 +316,23 @@ class Hosting:
             observer=around.observer,
             meters=around.meters,
             quarantine=quarantine,
+            reunions=Reuniting(around.disk, self._config.data, raft, self._clocks),
         )
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
         group.judging = around.judging
+        group.reunions.history = partial(around.judging.history, group)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)
         self._settings[settings] += 1
         around.pulse.set_pace(self._settings)
         return group
+
+    def _judged(self, verdict: Verdict) -> None:
+        group = self._groups.get(verdict.group)
+        if group is not None:
+            group.reunions.judged(verdict)
 
     def _directory(self, name: str) -> SnapshotDirectory:
         assert self._around is not None

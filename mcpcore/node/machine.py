@@ -180,12 +180,18 @@ class ReplicatedState:
         A COMMAND entry gives the machine's own result. A SESSION entry gives an encoded
         ``SessionAnswer``. Other kinds do not concern the machine and give no bytes.
         """
-        term, index, kind, data = entry
-        if kind == _COMMAND:
-            return self.machine.apply(index, data)
-        if kind == _SESSION:
-            return self.sessions.apply(index, data, self.machine.apply, term)
-        return b""
+        return next(self.apply_each((entry,)))
+
+    def apply_each(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        """``apply`` one entry after the other, as the results are asked for."""
+        apply, apply_session = self.machine.apply, self.sessions.apply
+        for term, index, kind, data in entries:
+            if kind == _COMMAND:
+                yield apply(index, data)
+            elif kind == _SESSION:
+                yield apply_session(index, data, apply, term)
+            else:
+                yield b""
 
     def snapshot(self) -> Iterator[bytes]:
         """Both states of this moment, as chunks; the promise of ``StateMachine.snapshot``."""

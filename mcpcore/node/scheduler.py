@@ -30,6 +30,9 @@ from mcpcore.raft.outcome import NEVER
 WORK_PER_TURN = 4096
 """In messages and entries: some ten milliseconds of work, and a beat of a few thousand groups."""
 
+LATE_NS = 50_000_000
+"""A timer this late is a sign that this node is slow, or was stopped."""
+
 SLEEP_MAX_NS = 3600 * 1_000_000_000
 """The loop's timer is set for no longer than this; loops refuse some very distant moments."""
 
@@ -57,8 +60,11 @@ class Alarmed(Protocol):
 class Post(Protocol):
     """Sends one frame; it never waits."""
 
-    def __call__(self, peer: str, payload: bytes, *, droppable: bool) -> object:
-        """Send ``payload`` to ``peer``; one that is ``droppable`` may be left out."""
+    def __call__(self, peer: str, payload: bytes, *, droppable: bool, flush: bool) -> object:
+        """Send ``payload`` to ``peer``; one that is ``droppable`` may be left out.
+
+        With ``flush`` it leaves at once, and not with whatever else is sent in this loop turn.
+        """
         ...
 
 
@@ -89,6 +95,9 @@ class Scheduler:
         self._timer_ns = NEVER
         self._ringing = False
         self._closed = False
+        self.when_late: Callable[[int, int], None] | None = None
+        """Told when a timer was due and when it ran, if that was ``LATE_NS`` later."""
+        self._pack = msgpack.Packer().pack  # 0.4 us less than packb
 
     def close(self) -> None:
         """Send nothing more, and wake nobody."""
@@ -127,6 +136,9 @@ class Scheduler:
         for peer, messages in outgoing.items():
             for rows, droppable in messages.frames():
                 self._send_frame(peer, rows, droppable)
+            if messages.waiting:
+                self._outgoing[peer] = Outgoing(self._frame_bytes, messages.waiting)
+                self._call_turn()
 
     # --- words -------------------------------------------------------------------------------
 
@@ -151,8 +163,8 @@ class Scheduler:
 
     def _send_frame(self, peer: str, rows: list[Row], droppable: bool) -> None:
         if not self._closed:
-            payload = msgpack.packb((self._header(peer), rows))
-            self._post(peer, payload, droppable=droppable)
+            payload = self._pack((self._header(peer), rows))
+            self._post(peer, payload, droppable=droppable, flush=True)
 
     # --- time --------------------------------------------------------------------------------
 
@@ -182,8 +194,11 @@ class Scheduler:
 
     def _ring(self) -> None:
         """Everybody whose moment has come, once, however long nobody looked."""
+        due_ns = self._timer_ns
         self._timer, self._timer_ns = None, NEVER
         now_ns = self._clocks.monotonic_ns()
+        if now_ns - due_ns >= LATE_NS and self.when_late is not None:
+            self.when_late(due_ns, now_ns)
         self._ringing = True
         try:
             for sleeper in self._wheel.due(now_ns):

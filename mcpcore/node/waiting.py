@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -66,12 +67,12 @@ class ReadResult(NamedTuple):
     answer: bytes
 
 
-class _Proposal(NamedTuple):
-    term: int
-    future: asyncio.Future[Applied]
-    older: _Proposal | None
-    """Another one at the same index, of an earlier term in which we led too. Our log has lost it;
-    another member's may still have it, so its fate is not known before the index is applied."""
+_Proposal = tuple[int, "asyncio.Future[Applied]", "_Proposal | None"]
+"""Its term, who waits, and an older one at the same index: of an earlier term in which we led too.
+Our log has lost that; another member's may still have it, so its fate is not known before the index
+is applied."""
+
+_new = tuple.__new__  # 0.2 us less per proposal than calling the class
 
 
 class Proposals:
@@ -88,37 +89,41 @@ class Proposals:
 
     def add(self, entry: Entry) -> asyncio.Future[Applied]:
         """Wait for an entry that was appended to our log as its leader."""
-        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        older = self._by_index.get(entry.index)
-        self._by_index[entry.index] = _Proposal(entry.term, future, older)
+        term, index, _, _ = entry
+        future: asyncio.Future[Applied] = get_running_loop().create_future()
+        by_index = self._by_index
+        by_index[index] = (term, future, by_index.get(index))
         return future
 
-    def applied(self, entry: Entry, result: bytes) -> None:
-        """An index was applied, once and for all: whoever waited for it learns what stands there.
+    def applied(self, entries: Iterable[Entry], results: Iterable[bytes]) -> None:
+        """Entries are applied, once and for all: whoever waited for them learns what stands there.
 
+        ``results`` is consumed step by step: if it raises, those before have been told.
         A proposal of another term than the entry's fails with ``Superseded``.
         """
-        waiting = self._by_index.pop(entry.index, None)
-        while waiting is not None:
-            if waiting.term != entry.term:
-                fail(waiting.future, Superseded(self._group, entry.index))
-            elif not waiting.future.done():
-                waiting.future.set_result(Applied(entry.term, entry.index, result))
-            waiting = waiting.older
+        by_index = self._by_index
+        for (entry_term, index, _, _), result in zip(entries, results, strict=True):
+            waiting = by_index.pop(index, None)
+            while waiting is not None:
+                term, future, waiting = waiting
+                if term != entry_term:
+                    fail(future, Superseded(self._group, index))
+                elif not future.done():
+                    future.set_result(_new(Applied, (term, index, result)))
 
     def skipped_to(self, index: int) -> None:
         """A snapshot stands for everything up to ``index``: what became of these is not known."""
         for at in [at for at in self._by_index if at <= index]:
             waiting: _Proposal | None = self._by_index.pop(at)
             while waiting is not None:
+                _, future, waiting = waiting
                 fail(
-                    waiting.future,
+                    future,
                     OutcomeUnknown(
                         f"group {self._group}: this node caught up by a snapshot that covers index "
                         f"{at}; whether the proposal stands there is not known here"
                     ),
                 )
-                waiting = waiting.older
 
     def fail_all(self, why: Callable[[], CoordinationError]) -> None:
         """Nothing will be applied here any more."""
@@ -126,8 +131,8 @@ class Proposals:
         for waiting in by_index.values():
             each: _Proposal | None = waiting
             while each is not None:
-                fail(each.future, why())
-                each = each.older
+                _, future, each = each
+                fail(future, why())
 
 
 class Reads:

@@ -5,7 +5,7 @@ from mcpcore.policy.conflicts import Conflict, Kind, find_conflicts
 from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, Settle
 from mcpcore.policy.engine import Engine, Owner, Tenancy, judge
 from mcpcore.policy.explain import Explanation, Miss, Origin, explain
-from mcpcore.policy.log import PolicyLog, Prefix, loosen, own, trust
+from mcpcore.policy.log import PolicyLog, compact, loosen, own, trust
 from mcpcore.policy.model import (
     AccessRule,
     Decision,
@@ -17,12 +17,14 @@ from mcpcore.policy.model import (
 )
 from mcpcore.policy.network import Connection, Direction, Endpoint, NetworkRule, Peer, Ports
 from mcpcore.policy.patterns import Names, literal
+from mcpcore.policy.prefix import Prefix
 from mcpcore.policy.resolve import resolve
 from mcpcore.policy.roles import Roles
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.selectors import Requirement, Selector
 from mcpcore.policy.signing import TenantKey
 from mcpcore.policy.store import Author, PolicyStore, admit
-from mcpcore.policy.view import Mode, Placed, Standing, View
+from mcpcore.policy.view import Placed, Standing, View
 
 __all__ = [
     "ALWAYS",
@@ -74,6 +76,7 @@ __all__ = [
     "TenantKey",
     "View",
     "admit",
+    "compact",
     "explain",
     "find_conflicts",
     "judge",

@@ -18,7 +18,8 @@ from itertools import combinations
 from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, describe
 from mcpcore.policy.model import AccessRule, Effect
 from mcpcore.policy.roles import reach
-from mcpcore.policy.view import IN_FORCE, Mode, Standing, View
+from mcpcore.policy.rules import Mode
+from mcpcore.policy.view import IN_FORCE, Standing, View
 
 
 class Kind(StrEnum):

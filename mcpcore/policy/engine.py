@@ -11,6 +11,7 @@ grant) and a permit that speaks for the principal (the acceptance), as between t
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -42,7 +43,7 @@ _NOBODY: Final = Owner("", 1 << 62)
 
 
 class Engine:
-    """Statements, ready to judge requests. Immutable: a changed policy is another engine.
+    """Statements, ready to judge requests. A changed policy is another engine.
 
     Args:
         statements: all that are in force, in any order.
@@ -76,23 +77,26 @@ class Engine:
     def _add(self, statement: Statement, epoch: int) -> None:
         rule = statement.rule
         if isinstance(rule, NetworkRule):
-            self._network.setdefault((statement.effect, rule.direction), []).append(
-                _About(statement, rule, epoch)
-            )
+            place = self._network.setdefault((statement.effect, rule.direction), [])
+            insort(place, _About(statement, rule, epoch), key=_id_of)
             return
         compiled = Compiled(statement, rule, epoch)
+        self._keep(compiled)
         compiled.for_own_people = self._only_own_people(compiled)
         if statement.effect is Effect.PERMIT:
             self._permits.add(compiled)
         elif statement.effect is Effect.FORBID:
             self._forbids.add(compiled)
         else:
-            self._delegations.append(compiled)
+            insort(self._delegations, compiled, key=lambda each: each.id)
+
+    def _keep(self, compiled: Compiled) -> None:
+        """For engines that take statements out again."""
 
     @property
     def statements(self) -> list[Statement]:
         """All statements, by id."""
-        return [statement for statement, _ in self._all.values()]
+        return [statement for _, (statement, _) in sorted(self._all.items())]
 
     def only(self, ids: Iterable[str]) -> Engine:
         """The same world with no statements but these."""
@@ -261,12 +265,57 @@ class Engine:
                 yield about
 
 
+class LiveEngine(Engine):
+    """An engine that is kept up to date: it decides as one made anew of the same statements would.
+
+    Whoever changes who owns what makes another one.
+    """
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        super().__init__((), tenancy=tenancy)
+        self._compiled: dict[str, Compiled] = {}
+
+    def put(self, statement: Statement, epoch: int) -> None:
+        """A statement is in force, by an author who knew so much of the log."""
+        known = self._all.get(statement.id)
+        if known is None or known[1] != epoch:
+            self.discard(statement.id)
+            self._all[statement.id] = statement, epoch
+            self._add(statement, epoch)
+
+    def discard(self, key: str) -> None:
+        """A statement, by its id, is not in force (any more)."""
+        known = self._all.pop(key, None)
+        if known is None:
+            return
+        statement, epoch = known
+        rule = statement.rule
+        if isinstance(rule, NetworkRule):
+            place = self._network[statement.effect, rule.direction]
+            place.remove(_About(statement, rule, epoch))
+            return
+        compiled = self._compiled.pop(key)
+        if statement.effect is Effect.PERMIT:
+            self._permits.discard(compiled)
+        elif statement.effect is Effect.FORBID:
+            self._forbids.discard(compiled)
+        else:
+            self._delegations.remove(compiled)
+
+    def _keep(self, compiled: Compiled) -> None:
+        self._compiled[compiled.id] = compiled
+
+
 class _About(NamedTuple):
     """A network statement, ready."""
 
     statement: Statement
     rule: NetworkRule
     epoch: int
+
+
+def _id_of(about: _About) -> str:
+    return about.statement.id
 
 
 def judge(engine: Engine, request: Request | Connection) -> Decision:

@@ -8,6 +8,7 @@ beginnings. It must never decide anything: what it finds is matched in full.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import product
@@ -129,17 +130,23 @@ class Index:
 
     def add(self, compiled: Compiled) -> None:
         """Put a statement where its requests will look."""
-        rule = compiled.rule
-        principals = _keys(rule.principals, _exact_or_anybody)
-        actions = _keys(rule.actions, _stem)
-        resources = _keys(rule.resources, _stem)
-        while len(principals) * len(actions) * len(resources) > _PLACES_MAX:
-            widest = max((principals, actions, resources), key=len)
-            widest.clear()
-            widest.append("")
-        for principal, action, resource in product(principals, actions, resources):
+        for principal, action, resource in _places_of(compiled.rule):
             by_action = self._places.setdefault(principal, {})
-            by_action.setdefault(action, {}).setdefault(resource, []).append(compiled)
+            place = by_action.setdefault(action, {}).setdefault(resource, [])
+            insort(place, compiled, key=_id)
+
+    def discard(self, compiled: Compiled) -> None:
+        """Take a statement out again."""
+        for principal, action, resource in _places_of(compiled.rule):
+            by_action = self._places[principal]
+            by_resource = by_action[action]
+            by_resource[resource].remove(compiled)
+            if not by_resource[resource]:
+                del by_resource[resource]
+            if not by_resource:
+                del by_action[action]
+            if not by_action:
+                del self._places[principal]
 
     def candidates(self, names: tuple[str, ...], request: Request) -> Iterator[Compiled]:
         """Everything that can match, each at least once; in one order everywhere."""
@@ -160,6 +167,22 @@ class Index:
                     found = by_resource.get(resource)
                     if found is not None:
                         yield from found
+
+
+def _id(compiled: Compiled) -> str:
+    return compiled.id
+
+
+def _places_of(rule: AccessRule) -> Iterator[tuple[str, str, str]]:
+    """Where a statement stands."""
+    principals = _keys(rule.principals, _exact_or_anybody)
+    actions = _keys(rule.actions, _stem)
+    resources = _keys(rule.resources, _stem)
+    while len(principals) * len(actions) * len(resources) > _PLACES_MAX:
+        widest = max((principals, actions, resources), key=len)
+        widest.clear()
+        widest.append("")
+    return product(principals, actions, resources)
 
 
 def _keys(names: Names, key: object) -> list[str]:

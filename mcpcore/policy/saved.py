@@ -13,8 +13,8 @@ import msgpack
 from mcpcore.crdt import Causal, decode, encode
 from mcpcore.errors import InvalidInput
 from mcpcore.policy.log import PolicyLog
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.store import PolicyStore
-from mcpcore.policy.view import Mode
 
 _MAGIC: Final = b"mcpolicy"
 _FORMAT: Final = 1

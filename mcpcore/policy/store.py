@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from mcpcore.clock import Reading, Timestamp
 from mcpcore.crdt import AWSet, Causal, CausalContext, Cells
+from mcpcore.crdt.causal import PRESENT
+from mcpcore.crdt.values import unpack
 from mcpcore.errors import InvalidInput, Rejected
 from mcpcore.policy.conflicts import Conflict, find_conflicts
 from mcpcore.policy.edits import (
@@ -27,12 +29,15 @@ from mcpcore.policy.edits import (
     vector_of,
 )
 from mcpcore.policy.engine import judge
-from mcpcore.policy.log import Prefix, loosen
+from mcpcore.policy.live import Live
+from mcpcore.policy.log import loosen
 from mcpcore.policy.model import Decision, Request, Statement
 from mcpcore.policy.network import Connection
+from mcpcore.policy.prefix import Prefix
 from mcpcore.policy.roles import check_edge
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.signing import TenantKey, is_signed_by
-from mcpcore.policy.view import Mode, View
+from mcpcore.policy.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,11 @@ class PolicyStore:
         self.state = Causal() if state is None else state
         self.prefix = Prefix() if prefix is None else prefix
         self.mode = mode
-        self.malformed: list[str] = []
-        """What is in the set and cannot be read as an edit; it counts for nothing."""
         self._decoded: dict[bytes, Edit | str] = {}
         self._view: tuple[CausalContext, int, Prefix, View] | None = None
+        self._live: Live | None = None
+        self._live_of = CausalContext()
+        self._live_count = 0
 
     # --- editing --------------------------------------------------------------------------------
 
@@ -95,13 +101,7 @@ class PolicyStore:
         Raises:
             InvalidInput: a statement that this tenant does not have here.
         """
-        targets = tuple(
-            edit.dot
-            for edit in self.view.sound
-            if isinstance(edit.body, Add)
-            and edit.body.statement.id == statement.id
-            and edit.tenant == author.tenant
-        )
+        targets = tuple(edit.dot for edit in self.live.additions(statement, author.tenant))
         if not targets:
             raise InvalidInput(
                 f"{author.tenant} has no such statement here", where=f"statement {statement.id}"
@@ -114,16 +114,12 @@ class PolicyStore:
 
     def expel(self, author: Author, member: str, role: str, at: Reading) -> Causal:
         """Take a role from a member, as far as it is seen here. Returns the delta to send."""
-        targets = tuple(
-            edit.dot
-            for edit in self.view.sound
-            if isinstance(edit.body, Enrol) and (edit.body.member, edit.body.role) == (member, role)
-        )
+        targets = tuple(edit.dot for edit in self.live.enrolments((member, role)))
         return self._edit(author, Expel(*check_edge(member, role), targets), at)
 
     def note(self, author: Author, key: str, value: str, at: Reading) -> Causal:
         """Set a setting of a document over all values seen here. Returns the delta to send."""
-        seen = self.view.notes.get((author.tenant, author.document, key), ())
+        seen = self.live.notes((author.tenant, author.document, key))
         return self._edit(author, Note(key, value, tuple(edit.dot for edit in seen)), at)
 
     def settle(
@@ -212,18 +208,39 @@ class PolicyStore:
         self._view = context.copy(), count, self.prefix, view
         return view
 
+    @property
+    def live(self) -> Live:
+        """What it adds up to now, kept up to date: asking again after an edit costs that edit."""
+        context, entries = self.state.context, self.state.entries
+        news: list[Edit] = []
+        if context != self._live_of:
+            fresh = context.minus(self._live_of)
+            for dot in fresh:
+                entry = entries.get(dot)
+                if entry is not None:
+                    self._live_count += 1
+                    if entry.kind == PRESENT and len(entry.path) == 1:
+                        edit = self._read(unpack(entry.path[0]))
+                        if isinstance(edit, Edit):
+                            news.append(edit)
+            self._live_of.join(fresh)
+        if self._live is None or self._live_count != len(entries):
+            # The first time, or something was taken out.
+            self._live = Live(self.edits(), self.prefix, self.mode)
+            self._live_count = len(entries)
+        elif news or self._live.prefix is not self.prefix:
+            self._live.learn(news, self.prefix)
+        return self._live
+
     def edits(self) -> list[Edit]:
         """Everything that was said."""
-        found: list[Edit] = []
-        malformed: list[str] = []
-        for element in AWSet(self.state):
-            edit = self._read(element)
-            if isinstance(edit, Edit):
-                found.append(edit)
-            else:
-                malformed.append(edit)
-        self.malformed = malformed
-        return found
+        return self.read(self.state)
+
+    @property
+    def malformed(self) -> list[str]:
+        """What is in the set and cannot be read as an edit, and why; it counts for nothing."""
+        found = (self._read(element) for element in AWSet(self.state))
+        return [why for why in found if isinstance(why, str)]
 
     def _read(self, element: object) -> Edit | str:
         if not isinstance(element, bytes):
@@ -239,7 +256,7 @@ class PolicyStore:
 
     def decide(self, question: Request | Connection) -> Decision:
         """Allowed or not, as far as this replica knows."""
-        return judge(self.view.engine, question)
+        return judge(self.live.engine, question)
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -248,7 +265,7 @@ class PolicyStore:
 
     def pending(self) -> list[Edit]:
         """Every loosening that waits for the log."""
-        return self.view.pending
+        return self.live.pending()
 
     def read(self, delta: Causal) -> list[Edit]:
         """The edits in a delta that can be read."""

@@ -17,8 +17,8 @@ from mcpcore.policy.log import PolicyLog, own
 from mcpcore.policy.model import AccessRule, Effect, Request, Statement
 from mcpcore.policy.patterns import Names
 from mcpcore.policy.resolve import resolve
+from mcpcore.policy.rules import Mode
 from mcpcore.policy.store import Author, PolicyStore
-from mcpcore.policy.view import Mode
 
 CLOUDS = ("us-east-1", "hangzhou", "edge")
 CUT_OFF = "edge"

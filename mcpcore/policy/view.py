@@ -20,23 +20,14 @@ from enum import StrEnum
 from functools import cached_property
 
 from mcpcore.crdt import Dot
-from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, Settle
-from mcpcore.policy.engine import Engine, Owner
-from mcpcore.policy.log import Prefix
+from mcpcore.policy.edits import Add, Edit, Enrol, Note, Settle
+from mcpcore.policy.engine import Engine
 from mcpcore.policy.model import AccessRule, Effect, Statement
 from mcpcore.policy.network import NetworkRule
 from mcpcore.policy.patterns import namespace_of, parse
-from mcpcore.policy.roles import Edge, Roles, closes_cycle
-from mcpcore.policy.signing import is_signed_by
-
-
-class Mode(StrEnum):
-    """When loosening takes effect."""
-
-    GUARDED = "guarded"
-    """Once the log has ordered it. The promise holds."""
-    OPTIMISTIC = "optimistic"
-    """At once. The promise does not hold; pairs that may break it are listed as conflicts."""
+from mcpcore.policy.prefix import Prefix
+from mcpcore.policy.roles import Edge, Roles
+from mcpcore.policy.rules import Mode, Rules
 
 
 class Standing(StrEnum):
@@ -77,7 +68,7 @@ class Placed:
         return self.edit.body.statement if isinstance(self.edit.body, Add) else None
 
 
-class View:
+class View(Rules):
     """One state, seen. Immutable; a changed state is another view.
 
     Args:
@@ -89,21 +80,14 @@ class View:
     def __init__(
         self, edits: Iterable[Edit], prefix: Prefix | None = None, mode: Mode = Mode.GUARDED
     ) -> None:
-        self.prefix = Prefix() if prefix is None else prefix
-        self.mode = mode
+        super().__init__(Prefix() if prefix is None else prefix, mode)
         everything = {edit.encode(): edit for edit in (*edits, *self.prefix.loosenings)}
         self.edits = sorted(everything.values(), key=lambda e: (e.dot, e.signed_part()))
-        self.unproved = {e.encode(): why for e in self.edits if (why := self._unproved(e))}
+        self.unproved = {e.encode(): why for e in self.edits if (why := self.why_unproved(e))}
         self.sound = [e for e in self.edits if e.encode() not in self.unproved]
         self.ordered = self._ordered()
-        self._drops: dict[str, list[Edit]] = defaultdict(list)
-        self._expels: dict[Edge, list[Edit]] = defaultdict(list)
         for edit in self.sound:
-            if isinstance(edit.body, Drop):
-                self._drops[edit.body.statement.id].append(edit)
-            elif isinstance(edit.body, Expel):
-                self._expels[edit.body.member, edit.body.role].append(edit)
-        self._ordered_bytes = {edit.encode() for edit in self.ordered}
+            self.note_removal(edit)
 
     def _ordered(self) -> list[Edit]:
         """The loosening edits that count, in an order that is the same everywhere."""
@@ -111,16 +95,6 @@ class View:
             loose = [edit for edit in self.sound if edit.body.loosens]
             return sorted(loose, key=lambda e: (e.at.timestamp, e.dot))
         return [e for e in self.prefix.loosenings if e.encode() not in self.unproved]
-
-    def _unproved(self, edit: Edit) -> str:
-        """Why an edit does not count as its tenant's; empty if it does."""
-        body = edit.body
-        if isinstance(body, Add | Drop) and body.statement.author != edit.tenant:
-            return f"{edit.tenant} writes in the name of {body.statement.author}"
-        keys = self.prefix.keys(edit.tenant)
-        if keys and not is_signed_by(edit, keys):
-            return f"not signed by a key of {edit.tenant}" if edit.signature else "not signed"
-        return ""
 
     # --- what is in force -----------------------------------------------------------------------
 
@@ -145,18 +119,18 @@ class View:
         if self.is_gone(edit):
             return Placed(edit, Standing.DROPPED)
         standing, why = self._scope(edit, edit.body.statement)
-        if standing in IN_FORCE and edit.body.loosens and edit.encode() not in self._ordered_bytes:
+        if standing in IN_FORCE and edit.body.loosens and not self.is_ordered(edit):
             return Placed(edit, Standing.PENDING, "it gives, and the log has not ordered it yet")
         return Placed(edit, standing, why)
 
     def _place_edge(self, edit: Edit, body: Enrol) -> Placed:
-        if self._expelled_for_permits(edit, body):
+        if self.expelled_for_permits(edit, body):
             return Placed(edit, Standing.DROPPED)
-        ok, stale = self._speaks(edit, namespace_of(body.role))
+        ok, stale = self.speaks(edit, namespace_of(body.role))
         if not ok:
             why = f"{edit.tenant} does not own {namespace_of(body.role)}"
             return Placed(edit, Standing.STALE if stale else Standing.INERT, why)
-        if edit.encode() not in self._ordered_bytes:
+        if not self.is_ordered(edit):
             return Placed(edit, Standing.PENDING, "counts for forbids only, until it is ordered")
         if edit.dot in self.cut:
             return Placed(edit, Standing.CUT, f"{body.role} is a member of {body.member} already")
@@ -172,66 +146,10 @@ class View:
             or (place_b is not None and place_b <= a.epoch)
         )
 
-    def is_gone(self, edit: Edit) -> bool:
-        """Whether an addition of a statement was dropped, as far as drops count."""
-        assert isinstance(edit.body, Add)
-        drops = self._drops.get(edit.body.statement.id, ())
-        if edit.body.loosens:
-            # By target as well: an author that claims to have seen the future is dropped, too.
-            return any(not edit.saw(drop) or _aims_at(drop, edit) for drop in drops)
-        return any(_aims_at(d, edit) and d.encode() in self._ordered_bytes for d in drops)
-
-    def is_leaving(self, edit: Edit) -> bool:
-        """Whether somebody who saw an addition dropped it, in force already or not."""
-        assert isinstance(edit.body, Add)
-        drops = self._drops.get(edit.body.statement.id, ())
-        return any(_aims_at(drop, edit) for drop in drops)
-
-    def _expelled_for_permits(self, edit: Edit, body: Enrol) -> bool:
-        expels = self._expels.get((body.member, body.role), ())
-        return any(
-            (not edit.saw(expel) or _aims_at(expel, edit)) and self._may_expel(expel, edit, body)
-            for expel in expels
-        )
-
-    def _expelled_for_forbids(self, edit: Edit, body: Enrol) -> bool:
-        return any(
-            _aims_at(expel, edit)
-            and expel.encode() in self._ordered_bytes
-            and self._may_expel(expel, edit, body)
-            for expel in self._expels.get((body.member, body.role), ())
-        )
-
-    def _may_expel(self, expel: Edit, edit: Edit, body: Enrol) -> bool:
-        """Whoever made an edge may take it back, and so may the role's owner."""
-        return expel.tenant == edit.tenant or self._speaks(expel, namespace_of(body.role))[0]
-
     @cached_property
     def cut(self) -> frozenset[Dot]:
-        """Role edges that would have closed a cycle when they were ordered.
-
-        Judged by the order alone, and not by what was taken away without it: a cut edge that came
-        back because another edge went would be a permit that nobody gave.
-        """
-        upward: dict[str, list[str]] = defaultdict(list)
-        present: dict[Dot, Edge] = {}
-        cut: set[Dot] = set()
-        for edit in self.ordered:
-            body = edit.body
-            if isinstance(body, Enrol) and self._speaks(edit, namespace_of(body.role))[0]:
-                if self.mode is Mode.OPTIMISTIC and self._expelled_for_permits(edit, body):
-                    continue
-                if closes_cycle(upward, (body.member, body.role)):
-                    cut.add(edit.dot)
-                else:
-                    present[edit.dot] = (body.member, body.role)
-                    upward[body.member].append(body.role)
-            elif isinstance(body, Expel) and self._speaks(edit, namespace_of(body.role))[0]:
-                for dot in body.targets:
-                    if present.get(dot) == (body.member, body.role):
-                        del present[dot]
-                        upward[body.member].remove(body.role)
-        return frozenset(cut)
+        """Role edges that would have closed a cycle when they were ordered."""
+        return self.cut_edges(self.ordered)
 
     @cached_property
     def roles(self) -> Roles:
@@ -244,8 +162,8 @@ class View:
                 continue
             if placed.standing is Standing.LIVE:
                 permit.append((body.member, body.role))
-            owned, _ = self._speaks(placed.edit, namespace_of(body.role))
-            if owned and not self._expelled_for_forbids(placed.edit, body):
+            owned, _ = self.speaks(placed.edit, namespace_of(body.role))
+            if owned and not self.expelled_for_forbids(placed.edit, body):
                 forbid.append((body.member, body.role))
         return Roles(permit, forbid)
 
@@ -261,36 +179,17 @@ class View:
             for edit in self.sound
             if isinstance(edit.body, Add)
             and not self.is_gone(edit)
-            and (not edit.body.loosens or edit.encode() in self._ordered_bytes)
+            and (not edit.body.loosens or self.is_ordered(edit))
         ]
         return Engine(counting, roles=self.roles, tenancy=self)
 
-    def owner(self, namespace: str) -> Owner | None:
-        """Who owns a namespace."""
-        return self.prefix.owner(namespace)
-
     # --- scope ----------------------------------------------------------------------------------
-
-    def _speaks(self, edit: Edit, namespace: str) -> tuple[bool, bool]:
-        """Whether an edit's tenant may speak for a namespace; if not, whether it once might."""
-        owner = self.prefix.owner(namespace)
-        if owner is not None and owner.tenant == edit.tenant:
-            return edit.epoch >= owner.epoch, True
-        return False, edit.tenant in self._former.get(namespace, ())
-
-    @cached_property
-    def _former(self) -> Mapping[str, set[str]]:
-        """Every tenant that ever owned a namespace."""
-        former: dict[str, set[str]] = defaultdict(set)
-        for namespace, tenant in self.prefix.history:
-            former[namespace].add(tenant)
-        return former
 
     def _scope(self, edit: Edit, statement: Statement) -> tuple[Standing, str]:
         """Where a statement may speak: everywhere it names, in some places, or nowhere."""
         rule = statement.rule
         named = rule.resources.namespaces() if isinstance(rule, AccessRule) else _subjects(rule)
-        told = {namespace: self._speaks(edit, namespace) for namespace in named}
+        told = {namespace: self.speaks(edit, namespace) for namespace in named}
         if all(speaks for speaks, _ in told.values()):
             return Standing.LIVE, ""
         foreign = ", ".join(name for name, (speaks, _) in told.items() if not speaks)
@@ -300,7 +199,7 @@ class View:
             return Standing.CLIPPED, f"counts only where {edit.tenant} owns, not in {foreign}"
         if isinstance(rule, AccessRule):
             people = rule.principals.namespaces()
-            if people and all(self._speaks(edit, name)[0] for name in people):
+            if people and all(self.speaks(edit, name)[0] for name in people):
                 return Standing.LIVE, f"speaks for people of {edit.tenant}, as an acceptance"
             if statement.effect is not Effect.FORBID:
                 delegated = self._delegation(edit.tenant, statement)
@@ -332,11 +231,7 @@ class View:
         """Loosening edits that wait for the log and are not overtaken, by dot."""
         if self.mode is Mode.OPTIMISTIC:
             return []
-        waiting = [
-            edit
-            for edit in self.sound
-            if edit.body.loosens and edit.encode() not in self._ordered_bytes
-        ]
+        waiting = [edit for edit in self.sound if edit.body.loosens and not self.is_ordered(edit)]
         return [e for e in waiting if not (isinstance(e.body, Add) and self.is_gone(e))]
 
     @cached_property
@@ -366,11 +261,6 @@ class View:
     def documents(self) -> list[tuple[str, str]]:
         """Every (tenant, document) that has something."""
         return sorted({(edit.tenant, edit.document) for edit in self.edits})
-
-
-def _aims_at(removal: Edit, edit: Edit) -> bool:
-    """Whether a removal names this very addition."""
-    return isinstance(removal.body, Drop | Expel) and edit.dot in removal.body.targets
 
 
 def _subjects(rule: NetworkRule) -> tuple[str, ...]:

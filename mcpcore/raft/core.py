@@ -33,6 +33,7 @@ from mcpcore.raft import (
     reconfiguration,
     renewal,
     replication,
+    reuniting,
     snapshots,
     tracking,
     transfer,
@@ -46,6 +47,7 @@ from mcpcore.raft.messages import (
     Message,
 )
 from mcpcore.raft.outcome import NEVER, Entropy, Event, ReadAnswer, Role, Write
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.state import RaftState
@@ -94,13 +96,14 @@ class Raft:
         stateless: no snapshot was found for where ``log`` begins, so another member must send one.
         aligned: send heartbeats at multiples of their interval, together with other groups'.
         doubt: what the disk lost, if it did; ``log`` is then what stands before it.
+        reunion: when a reunion waits for an operator.
         links: what is known of the links; one for all groups of a node, its own if None.
 
     Raises:
         InvalidInput: the stored term lies behind the log, so the disk lost what must be durable.
     """
 
-    __slots__ = ("_state", "snapshots")
+    __slots__ = ("_state", "reunions", "snapshots")
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class Raft:
         stateless: bool = False,
         aligned: bool = False,
         doubt: Doubt | None = None,
+        reunion: ReunionSettings | None = None,
         links: Links | None = None,
     ) -> None:
         log = log if log is not None else RaftLog()
@@ -134,8 +138,11 @@ class Raft:
             doubt=doubt,
             applied=log.base.index if applied is None else applied,
             stateless=stateless,
+            reunion=reunion,
             links=links,
         )
+        self.reunions = reuniting.Reunions(self._state)
+        """What a driver does about reunions."""
         self.snapshots = snapshots.Snapshots(self._state)
         """What a driver does with snapshots."""
         self._state.aligned = aligned
@@ -200,6 +207,7 @@ class Raft:
             transfer.give_up_when_late(state)
             transfer.leave_without_state(state)
             replication.resend_lost(state)
+            reuniting.call_for_the_needed(state)
             reconfiguration.look_around(state)
             if now_ns >= state.heartbeat_due_ns:
                 renewal.renew(state)
@@ -245,11 +253,10 @@ class Raft:
         waiting = state.uncommitted_bytes + size + ENTRY_OVERHEAD_BYTES
         if waiting > settings.max_uncommitted_bytes:
             raise QueueFull(state.group, "uncommitted bytes", settings.max_uncommitted_bytes)
-        quiescence.wake(state, state.now_ns)
+        if state.quiet:
+            quiescence.wake(state, state.now_ns)
         state.uncommitted_bytes = waiting
-        entry = Entry(state.term, state.log.last_index + 1, kind, data)
-        state.log.append((entry,))
-        return entry
+        return state.log.append_one(state.term, kind, data)
 
     def read(self, now_ns: int) -> int:
         """Ask for a linearizable read, on any member; the answer comes with a later ``ready``.

@@ -41,11 +41,13 @@ class Dropped(NamedTuple):
 class Custody:
     """The entries that left one member's log since the last write, and who led which term."""
 
-    __slots__ = ("_dropped", "_leaders")
+    __slots__ = ("_dropped", "_leaders", "acknowledged")
 
     def __init__(self) -> None:
         self._dropped: list[Dropped] = []
         self._leaders: dict[int, str] = {}
+        self.acknowledged: dict[str, int] = {}
+        """When this member last laid down office: up to which index each member held its log."""
 
     def led(self, term: int, leader: str) -> None:
         """``leader`` leads ``term``; of old terms the oldest are forgotten."""

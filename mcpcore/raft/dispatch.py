@@ -14,6 +14,7 @@ from mcpcore.raft import (
     reads,
     recall,
     replication,
+    reuniting,
     snapshots,
     transfer,
 )
@@ -31,6 +32,8 @@ from mcpcore.raft.messages import (
     Recall,
     RecallReply,
     Rest,
+    ReunionHeld,
+    ReunionNeeded,
     SnapshotAsk,
     SnapshotChunk,
     SnapshotOffer,
@@ -45,9 +48,18 @@ from mcpcore.raft.state import RaftState
 # still grant one; its answer names the term that was asked about.
 _TERM_NEED_NOT_BE_OURS = frozenset({PreVote, PreVoteReply, Vote, ReadIndex, Recall, RecallReply})
 _REPLIES = frozenset(
-    {AppendReply, HeartbeatReply, PreVoteReply, VoteReply, ReadIndexReply, Awake, SnapshotReply}
+    {
+        AppendReply,
+        HeartbeatReply,
+        PreVoteReply,
+        VoteReply,
+        ReadIndexReply,
+        Awake,
+        SnapshotReply,
+        ReunionHeld,
+    }
 )
-_FROM_LEADER = frozenset({Append, Heartbeat, Rest, SnapshotOffer, SnapshotChunk})
+_FROM_LEADER = frozenset({Append, Heartbeat, Rest, SnapshotOffer, SnapshotChunk, ReunionNeeded})
 
 
 def dispatch(state: RaftState, sender: str, message: Message) -> None:
@@ -126,6 +138,13 @@ def dispatch(state: RaftState, sender: str, message: Message) -> None:
             pass  # whoever slept is awake by now
         case Recall():
             recall.on_recall(state, sender, message)
+        case ReunionHeld():
+            progress = replication.heard(state, sender, message.session, message.sent_ns)
+            if progress is not None:
+                reuniting.on_held(state, sender, progress, message)
+        case ReunionNeeded():
+            _expect_follower(state, sender, term)
+            reuniting.on_needed(state, sender, message)
         case RecallReply():
             recall.on_recall_reply(state, sender, message)
 

@@ -197,7 +197,7 @@ class DivergenceReport:
             ],
         }
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         """One object."""
         return json.dumps(self.as_dict(), indent=2)
 

@@ -39,6 +39,8 @@ def become_follower(state: RaftState, term: int, leader: str, reason: str) -> No
 
 def _lay_down_office(state: RaftState) -> None:
     """Forget what only a leader knows, so that nothing stale is ever acted upon later."""
+    held = {peer: progress.match for peer, progress in state.progress.items()}
+    state.custody.acknowledged = {**held, state.id: state.durable_index}
     state.leader_heard_ns = max(state.leader_heard_ns, office_ns(state))
     tracking.end(state)
     state.heartbeat_due_ns = NEVER

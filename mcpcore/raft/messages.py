@@ -191,6 +191,29 @@ class RecallReply(NamedTuple):
     block: Block
 
 
+class ReunionHeld(NamedTuple):
+    """I take none of your entries, since an operator must agree first; or, with ``over``: I do now.
+
+    ``commit`` and (``last_term``, ``last_index``) say where my log stands. The answer to an append
+    or an offer, whose ``session`` and ``sent_ns`` it repeats.
+    """
+
+    term: int
+    session: int
+    over: bool
+    commit: int
+    last_term: int
+    last_index: int
+    sent_ns: int
+
+
+class ReunionNeeded(NamedTuple):
+    """The group cannot commit without you: take my entries, whatever an operator was to say."""
+
+    term: int
+    session: int
+
+
 class SnapshotOffer(NamedTuple):
     """A snapshot covers what you miss up to (last_term, last_index) (InstallSnapshot, Figure 13).
 
@@ -282,6 +305,8 @@ Message = (
     | Awake
     | Recall
     | RecallReply
+    | ReunionHeld
+    | ReunionNeeded
     | SnapshotOffer
     | SnapshotChunk
     | SnapshotReply

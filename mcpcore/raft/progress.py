@@ -32,6 +32,7 @@ class Progress:
         round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
         awaits_snapshot: what comes next for it is gone from our log; nothing is appended until it
             has installed a snapshot.
+        held_up: it takes nothing until an operator there has agreed (``reuniting``).
         snapshot_index: where the snapshot ends that is on its way to it; 0 if none is.
     """
 
@@ -52,10 +53,11 @@ class Progress:
     round_trip_ns: int = 0
     awaits_snapshot: bool = False
     snapshot_index: int = 0
+    held_up: bool = False
 
     def probe(self) -> None:
         """Forget what is in flight, and find out where the logs meet."""
-        self.probing, self.waiting = True, False
+        self.probing, self.waiting, self.held_up = True, False, False
         self.awaits_snapshot, self.snapshot_index = False, 0
         self.next = self.match + 1
         self.inflight.clear()

@@ -13,6 +13,7 @@ from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import keep_promise, vouched_ns
 from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reuniting import refuses_entries
 from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Block
@@ -67,7 +68,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
         progress.waiting = True
         progress.probe_sent_ns = state.now_ns
     elif block.entries:
-        size = sum(len(entry.data) for entry in block.entries)
+        size = sum([len(entry[3]) for entry in block.entries])
         progress.inflight.append((last, size, state.now_ns))
         progress.inflight_bytes += size
         progress.next = last + 1
@@ -81,8 +82,8 @@ def resend_lost(state: RaftState) -> None:
     """
     patience_ns = state.settings.election_timeout_ns
     for progress in state.progress.values():
-        if progress.awaits_snapshot:
-            continue  # Installing may take for ever; it is its driver that asks again.
+        if progress.awaits_snapshot or progress.held_up:
+            continue  # It may take for ever, and it says when it is done.
         if progress.probing:
             if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
                 progress.probe()
@@ -194,9 +195,12 @@ def on_append(state: RaftState, sender: str, ask: Append) -> None:
             ),
         )
         return
+    if refuses_entries(state, sender, ask):
+        return
     last_new = ask.prev_index + len(ask.block)
     _store_missing(state, sender, ask.block)
     state.matched_index = max(state.matched_index, last_new)
+    state.reunion.reached(state.matched_index)
     learn_commit(state, ask.commit)
     state.reply_after_log(
         sender, AppendReply(state.term, ask.session, True, last_new, 0, 0, sent_ns)

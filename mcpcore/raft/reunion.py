@@ -41,6 +41,9 @@ class Intervene(Enum):
     AFTER_SPLIT = "after split"
     """Only if this member's verdict was ``split``: it missed entries while it was cut off for
     long. A member that was merely restarted or read-only is helped without asking."""
+    WHEN_SPLIT_LOSES = "when split loses"
+    """Only if this member's verdict was ``split`` *and* entries of ours would be truncated: there
+    is nothing to ask a person about a member that has nothing to lose."""
     WHEN_DIVERGED = "when diverged"
     """Only if entries of ours would be truncated."""
     ALWAYS = "always"
@@ -63,7 +66,7 @@ class ReunionSettings:
 
     commit_index_gap: int = 100
     intervention_factor: float = 2.0
-    intervene: Intervene = Intervene.AFTER_SPLIT
+    intervene: Intervene = Intervene.WHEN_SPLIT_LOSES
 
     def __post_init__(self) -> None:
         if type(self.commit_index_gap) is not int or self.commit_index_gap < 0:
@@ -216,11 +219,17 @@ def _asks(gap: Gap, settings: ReunionSettings) -> bool:
         case Intervene.ALWAYS:
             return True
         case Intervene.AFTER_SPLIT:
-            return gap.verdict in (SplitState.SPLIT, SplitState.INTERVENTION)
+            return _was_split(gap)
+        case Intervene.WHEN_SPLIT_LOSES:
+            return _was_split(gap) and gap.to_lose > 0
         case Intervene.WHEN_DIVERGED:
             return gap.to_lose > 0
         case Intervene.NEVER:
             return False
+
+
+def _was_split(gap: Gap) -> bool:
+    return gap.verdict in (SplitState.SPLIT, SplitState.INTERVENTION)
 
 
 def _cheapest(gap: Gap, answer: Answer | None) -> tuple[ReunionKind, str, int]:

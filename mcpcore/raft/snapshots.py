@@ -28,6 +28,7 @@ from mcpcore.raft.messages import (
     SnapshotStatus,
 )
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reuniting import refuses_snapshot
 from mcpcore.raft.snapshot_events import (
     BaseChange,
     ChunkArrived,
@@ -227,6 +228,7 @@ def _replace_log(state: RaftState, position: LogPosition, configuration: Configu
     state.unwritten_from = position.index + 1
     state.configurations = [(position.index, configuration)]
     state.commit = state.handed = state.matched_index = position.index
+    state.reunion.reached(position.index)
     state.base_change = BaseChange(position, configuration, False)
 
 
@@ -297,6 +299,8 @@ def on_offer(state: RaftState, sender: str, offer: SnapshotOffer) -> None:
                     vouched_ns(state, offer.sent_ns, offer.promise_ns),
                 ),
             )
+            return
+        if refuses_snapshot(state, sender, offer):
             return
     state.snapshot_events.append(SnapshotOffered(sender, offer))
 

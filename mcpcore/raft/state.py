@@ -28,6 +28,8 @@ from mcpcore.raft.outcome import (
 )
 from mcpcore.raft.preference import Preference
 from mcpcore.raft.progress import Progress
+from mcpcore.raft.reunion import ReunionSettings
+from mcpcore.raft.reunion_guard import ReunionGuard
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotEvent
 from mcpcore.raft.types import Block, Configuration, Entry, EntryKind, HardState
@@ -42,6 +44,7 @@ class RaftState:
         "base_change",
         "chores",
         "commit",
+        "commit_waits",
         "configurations",
         "custody",
         "device_full",
@@ -83,6 +86,8 @@ class RaftState:
         "reads_next_id",
         "reads_waiting",
         "retiring",
+        "reunion",
+        "reunion_talk",
         "rng",
         "role",
         "session_counter",
@@ -120,6 +125,7 @@ class RaftState:
         doubt: Doubt | None = None,
         applied: int,
         stateless: bool,
+        reunion: ReunionSettings | None = None,
         links: Links | None = None,
     ) -> None:
         self.id = node
@@ -161,6 +167,8 @@ class RaftState:
         assert log.base.index <= applied <= log.last_index, (log, applied)
         self.commit = self.handed = self.matched_index = applied
         self.stateless = stateless
+        self.reunion = ReunionGuard(reunion or ReunionSettings())
+        self.reunion_talk = ("", 0, 0)  # the leader, the session and the time of what was refused
         # What verdicts rest on: when a leader with a quorum last spoke (ourselves, while we led),
         # and the highest commit index that a leader told us, whether or not we hold the entries.
         self.leader_heard_ns = now_ns
@@ -181,6 +189,7 @@ class RaftState:
         self.term_start = 0
         self.uncommitted_bytes = 0
         self.lease_void = False
+        self.commit_waits = (0, now_ns)  # for a commit beyond this index, since then
         self.office_since_ns = 0
         self.chores = False
         self.retiring = False
@@ -344,8 +353,9 @@ class RaftState:
         self.log.append(block.entries)
         self.new_blocks.append(block)
         self.unwritten_from = self.log.last_index + 1
-        for entry in block.entries:
-            self.note_configuration(entry)
+        if block.reconfigures:
+            for entry in block.entries:
+                self.note_configuration(entry)
 
     def note_configuration(self, entry: Entry) -> None:
         """Put a configuration in force as soon as it is in the log (section 6)."""
@@ -386,6 +396,7 @@ class RaftState:
     def check(self) -> None:
         """Every promise this state makes about itself."""
         self.log.check()
+        self.reunion.check()
         if self.doubt is not None:
             self.doubt.check()
             assert self.role is Role.FOLLOWER, "whoever is in doubt stands for nothing"
@@ -410,6 +421,7 @@ class RaftState:
                 assert progress.match < progress.next <= self.log.last_index + 1, (peer, progress)
                 assert peer in self.configuration.members or peer in self.leaving
                 assert not (progress.stranger and progress.match), "a stranger holds nothing"
+                assert progress.waiting or not progress.held_up
                 assert progress.inflight_bytes == sum(size for _, size, _ in progress.inflight)
         else:
             assert not self.progress

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -80,6 +80,11 @@ class Block:
             self._encoded = msgpack.packb(self.entries)
         return self._encoded
 
+    @property
+    def reconfigures(self) -> bool:
+        """Whether a configuration stands in it."""
+        return _CONFIG in [entry[2] for entry in self.entries]
+
     @classmethod
     def decode(cls, encoded: bytes) -> Block:
         """Read a block that came from a peer or from a disk, believing nothing of it.
@@ -94,31 +99,9 @@ class Block:
             raise InvalidInput(f"not a block of entries: {error}") from error
         if type(rows) is not tuple:
             raise InvalidInput(f"a block of entries must be an array, not {type(rows).__name__}")
-        entries = []
-        last_term, next_index = 0, 0
-        for row in rows:
-            if type(row) is not tuple or len(row) != 4:
-                raise InvalidInput("an entry must be an array of term, index, kind and data")
-            term, index, kind, data = row
-            if (
-                type(term) is not int
-                or type(index) is not int
-                or type(data) is not bytes
-                or not last_term <= term <= MAX_UINT
-                or not 0 < index <= MAX_UINT
-                or (next_index and index != next_index)
-                or type(kind) is not int
-                or kind not in ENTRY_KINDS
-            ):
-                raise InvalidInput(
-                    f"a malformed entry (term {term!r}, index {index!r}, kind {kind!r}) "
-                    f"after index {next_index - 1}"
-                )
-            if kind == EntryKind.CONFIG:
-                Configuration.decode(data)  # in force as soon as stored: refuse it before that
-            last_term, next_index = term, index + 1
-            entries.append(Entry(term, index, kind, data))
-        return cls(tuple(entries), encoded)
+        if len(rows) < 4 or not _plain(rows):
+            _check_each(rows)
+        return cls(tuple([_new(Entry, row) for row in rows]), encoded)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -134,6 +117,56 @@ class Block:
             return "Block(empty)"
         first, last = self.entries[0], self.entries[-1]
         return f"Block({first.index}..{last.index}, term {first.term}..{last.term})"
+
+
+_CONFIG = int(EntryKind.CONFIG)
+_PLAIN_KINDS = ENTRY_KINDS - {_CONFIG}
+_new = tuple.__new__  # 0.2 us less per entry than calling the class
+
+
+def _plain(rows: tuple[Any, ...]) -> bool:
+    """Whether rows are sound entries of one term, with no configuration among them: nearly all are.
+
+    Column by column, so that the loops run in C: 0.25 us for each entry instead of 0.7.
+    """
+    if set(map(type, rows)) != {tuple} or set(map(len, rows)) != {4}:
+        return False
+    terms, indexes, kinds, datas = zip(*rows, strict=True)
+    first, term = indexes[0], terms[0]
+    return (
+        set(map(type, terms)) == set(map(type, indexes)) == set(map(type, kinds)) == {int}
+        and set(map(type, datas)) == {bytes}
+        and terms.count(term) == len(rows)
+        and 0 <= term <= MAX_UINT
+        and 0 < first <= MAX_UINT - len(rows)
+        and indexes == tuple(range(first, first + len(rows)))
+        and _PLAIN_KINDS.issuperset(kinds)
+    )
+
+
+def _check_each(rows: tuple[object, ...]) -> None:
+    last_term, next_index = 0, 0
+    for row in rows:
+        if type(row) is not tuple or len(row) != 4:
+            raise InvalidInput("an entry must be an array of term, index, kind and data")
+        term, index, kind, data = row
+        if (
+            type(term) is not int
+            or type(index) is not int
+            or type(data) is not bytes
+            or not last_term <= term <= MAX_UINT
+            or not 0 < index <= MAX_UINT
+            or (next_index and index != next_index)
+            or type(kind) is not int
+            or kind not in ENTRY_KINDS
+        ):
+            raise InvalidInput(
+                f"a malformed entry (term {term!r}, index {index!r}, kind {kind!r}) "
+                f"after index {next_index - 1}"
+            )
+        if kind == EntryKind.CONFIG:
+            Configuration.decode(data)  # in force as soon as stored: refuse it before that
+        last_term, next_index = term, index + 1
 
 
 EMPTY_BLOCK = Block((), b"\x90")

@@ -62,7 +62,7 @@ def mounts() -> list[str]:
 
 
 @pytest.mark.parametrize("ending", ["SIGKILL", "SIGINT", "fail"])
-@pytest.mark.parametrize("isolation", [Isolation.NETNS])
+@pytest.mark.parametrize("isolation", [Isolation.NETNS, Isolation.TUN])
 async def test_nothing_outlives_the_runner(
     tmp_path: Path, isolation: Isolation, ending: str
 ) -> None:

@@ -35,6 +35,7 @@ from mcpcore.node.node_words import NODE
 from mcpcore.node.node_words import from_row as words
 from mcpcore.node.outgoing import FRAME_BYTES, MESSAGE_BYTES, Outgoing
 from mcpcore.node.quarantining import QuarantineKeeper
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.waiting import Applied, Proposals, Reads
 from mcpcore.raft.core import Raft
 from mcpcore.raft.messages import (
@@ -118,6 +119,9 @@ class Alone:
     def may_rest(self, state: RaftState, now_ns: int) -> bool:
         return False
 
+    def listens_ns(self, now_ns: int) -> int:
+        return 0
+
     def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:
         return True
 
@@ -145,14 +149,15 @@ class Bench:
         self.sent: list[tuple[str, Message]] = []
         self.alarms: list[int] = []
         self.broken: list[BaseException] = []
+        raft = Raft(
+            "a",
+            settings or RaftSettings(),
+            random.Random(1),
+            configuration=Configuration.of(members),
+        )
         self.group = Group(
             "main",
-            Raft(
-                "a",
-                settings or RaftSettings(),
-                random.Random(1),
-                configuration=Configuration.of(members),
-            ),
+            raft,
             ReplicatedState(Notes() if machine is None else machine),
             self.device,  # type: ignore[arg-type]
             self.clocks,
@@ -168,6 +173,7 @@ class Bench:
             quarantine=QuarantineKeeper(
                 RamDisk(), "data", "main", "a", QuarantineLimits(), self.clocks.wall_ns
             ),
+            reunions=Reuniting(RamDisk(), "data", raft, self.clocks),
         )
 
     async def turns(self, count: int = 4) -> None:
@@ -212,7 +218,7 @@ def test_every_proposal_gets_exactly_the_answer_of_its_own_term_and_index(
         ]
         for index in range(1, 5):
             term = data.draw(st.integers(1, 3))
-            proposals.applied(Entry(term, index, 1, b""), b"r")
+            proposals.applied([Entry(term, index, 1, b"")], [b"r"])
             for its_term, its_index, future in futures:
                 if its_index == index:
                     assert future.done(), "nobody is forgotten"

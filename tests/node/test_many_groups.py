@@ -34,7 +34,7 @@ from mcpcore.node.outgoing import Outgoing
 from mcpcore.node.scheduler import WORK_PER_TURN, Scheduler
 from mcpcore.node.sleepers import Sleeper, Sleepers, Tally, mark_of
 from mcpcore.node.timer_wheel import TimerWheel
-from mcpcore.raft.messages import Append, Awake, Heartbeat, HeartbeatReply
+from mcpcore.raft.messages import Append, Awake, Heartbeat, HeartbeatReply, Rest
 from mcpcore.raft.settings import MILLISECOND, SECOND, RaftSettings
 from mcpcore.raft.types import EMPTY_BLOCK, MAX_UINT
 
@@ -116,7 +116,7 @@ class Turns:
             1 << 20,
             SystemClocks(),
             header=lambda peer: (1, 1, b"", 0, 0),
-            post=lambda peer, payload, *, droppable: self.frames.append(
+            post=lambda peer, payload, *, droppable, flush: self.frames.append(
                 (peer, msgpack.unpackb(payload, use_list=False)[1], droppable)
             ),
         )
@@ -303,6 +303,42 @@ def test_heartbeats_come_before_what_was_said_after_them_and_frames_with_more_ar
     ((rows, droppable),) = outgoing.frames()
     assert [row[0] for row in rows] == [NODE, NODE, "g"]
     assert not droppable
+
+
+def news(commit: int) -> Heartbeat:
+    return Heartbeat(1, 1, commit, 0, 0, 0)
+
+
+async def test_news_of_a_commit_wait_one_turn_for_an_append_that_says_it_anyway() -> None:
+    bench = Turns()
+    bench.scheduler.send("b", "g", news(7))
+    bench.scheduler.wake(Group(bench, 1, 1))
+    await bench.run(1)
+    assert not bench.frames
+    bench.scheduler.send("b", "g", Append(1, 1, 0, 0, EMPTY_BLOCK, 7, 1, 1))
+    await bench.run(3)
+    ((_, rows, droppable),) = bench.frames
+    assert [row[0] for row in rows] == ["g"], "the append alone"
+    assert not droppable
+
+
+async def test_news_of_a_commit_that_nothing_overtakes_leave_in_the_next_turn() -> None:
+    bench = Turns()
+    bench.scheduler.send("b", "g", news(7))
+    bench.scheduler.wake(Group(bench, 1, 1))
+    await bench.run(2)
+    ((_, rows, _),) = bench.frames
+    assert from_row(rows[0]) == [("g", news(7))]
+
+
+def test_only_the_newest_news_of_a_commit_leave_and_before_what_may_rely_on_them() -> None:
+    outgoing = Outgoing(8 << 20, {"g": news(7), "h": news(3)})
+    outgoing.add("g", news(8))
+    outgoing.add("g", Rest(1, 1, 8))
+    ((rows, _),) = outgoing.frames()
+    assert [row[0] for row in rows] == [NODE, "g"]
+    assert from_row(rows[0]) == [("g", news(8)), ("h", news(3))]
+    assert not outgoing.waiting
 
 
 # --- who lives -----------------------------------------------------------------------------------

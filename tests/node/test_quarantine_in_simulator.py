@@ -59,19 +59,23 @@ class OldLeader:
     def goes_on_alone(self) -> None:
         """Cut off, it accepts commands until it notices that it leads nobody."""
         self.world.network.isolate(self.name)
+        self.goes_on(COMMANDS)
+        self.world.run_until(lambda: self.cluster.leader() not in ("", self.name), within_s=30)
+
+        leader = self.cluster.leader()
+        self.world.call(leader, self._put_at(leader))
+
+    def goes_on(self, commands: int) -> None:
+        """A client of its side proposes, and does not wait."""
 
         async def write() -> None:
-            for number in range(COMMANDS):
+            for number in range(commands):
                 command = encode_command(Put(b"old/%d" % number, b"v"))
                 self.group().propose(
                     session_command(self.session, number, 0, command), EntryKind.SESSION
                 ).add_done_callback(lambda done: done.cancelled() or done.exception())
 
         self.world.call(self.name, write())
-        self.world.run_until(lambda: self.cluster.leader() not in ("", self.name), within_s=30)
-
-        leader = self.cluster.leader()
-        self.world.call(leader, self._put_at(leader))
 
     async def _put_at(self, name: str) -> None:
         group = self.cluster.nodes[name].group("main")

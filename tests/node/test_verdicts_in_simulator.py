@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mcpcore.errors import GroupReadOnly, NotLeader
-from mcpcore.node.group import Consistency
+from mcpcore.node.group import Consistency, Group
 from mcpcore.node.kv.client import KeyValueClient
 from mcpcore.raft.split import SplitState, Verdict
 from mcpcore.raft.views import compare_views
@@ -257,10 +257,12 @@ def test_a_sleeping_group_is_not_looked_at_until_its_nodes_fall_silent(scene) ->
     assert states(cluster)[leader] is HEALTHY
 
 
-def test_a_group_that_awaits_an_operator_says_so_and_refuses(scene) -> None:
+def test_a_group_that_awaits_an_operator_says_so_and_refuses(scene, monkeypatch) -> None:
     world, cluster, leader, others = scene
     group = cluster.nodes[others[0]].group("main")
-    group.awaiting_operator = "5000 entries lie between the two sides"
+    why = "5000 entries lie between the two sides"
+    waits = property(lambda each: why if each is group else "")
+    monkeypatch.setattr(Group, "awaiting_operator", waits)
     world.run(TIMEOUT_S)
     assert verdicts(cluster)[others[0]].state is INTERVENTION
 
@@ -269,5 +271,5 @@ def test_a_group_that_awaits_an_operator_says_so_and_refuses(scene) -> None:
 
     with pytest.raises(GroupReadOnly, match=f"5000 entries .* try {leader}"):
         world.call(others[0], write(), within_s=0.001)
-    group.awaiting_operator = ""
+    monkeypatch.undo()
     world.run_until(lambda: states(cluster)[others[0]] is HEALTHY, within_s=30)

@@ -8,6 +8,7 @@ golden conversations and by the random schedules.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgpack
@@ -29,6 +30,7 @@ from mcpcore.raft.messages import (
 )
 from mcpcore.raft.outcome import Event, ReadAnswer, Write
 from mcpcore.raft.quorum import zone_quorum_value
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import BaseChange, SnapshotOffered
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
@@ -63,6 +65,8 @@ class Disk:
     doubt: Doubt | None = None
     lost: list[Entry] = field(default_factory=list)
     """The log before it rotted: what was confirmed of it still counts, though it is gone."""
+    quarantine: set[Entry] = field(default_factory=set)
+    """What writes handed over; a driver keeps it before it stores them."""
 
     @property
     def last_index(self) -> int:
@@ -92,6 +96,7 @@ class Disk:
         return self.doubt._replace(runs=behind)
 
     def store(self, write: Write) -> None:
+        self.quarantine.update(each.entry for each in write.dropped)
         if write.hard_state is not None:
             self.hard_state = write.hard_state
         if write.base is not None and not write.base.suffix_kept:
@@ -99,6 +104,8 @@ class Disk:
         for block in write.blocks:
             offset = block.entries[0].index - self.base.index - 1
             assert 0 <= offset <= len(self.entries), "a hole on the disk"
+            gone = set(self.entries[offset:]) - set(block.entries)
+            assert gone <= self.quarantine, "an entry left the disk without a trace"
             self.entries[offset:] = block.entries
         if write.base is not None and write.base.suffix_kept:
             self._begin_at(write.base, self.entries[write.base.position.index - self.base.index :])
@@ -144,7 +151,8 @@ class Cluster:
     """A group under test. ``sync`` False leaves every write pending until ``complete``.
 
     ``joiners`` run from the start and know nothing: a change of membership may take them in.
-    ``identities`` gives every disk an identity, with which the first members are admitted.
+    ``identities`` gives every disk an identity, with which the first members are admitted;
+    ``settings_of`` names members with settings of their own.
     """
 
     def __init__(
@@ -156,9 +164,13 @@ class Cluster:
         sync: bool = True,
         joiners: str = "",
         identities: bool = False,
+        settings_of: Mapping[str, RaftSettings] | None = None,
+        reunion: ReunionSettings | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.settings = settings
+        self.settings_of = settings_of or {}
+        self.reunion = reunion
         about = {name: MemberFacts(incarnation=f"{name}1") for name in names if identities}
         self.configuration = Configuration(frozenset(names), about=about)
         self.sync = sync
@@ -188,7 +200,7 @@ class Cluster:
         start = recover(disk, configuration)
         return Raft(
             name,
-            self.settings,
+            self.settings_of.get(name, self.settings),
             random.Random(self.rng.randrange(1 << 30)),
             configuration=start.configuration,
             hard_state=start.hard_state,
@@ -198,6 +210,7 @@ class Cluster:
             stateless=start.stateless,
             incarnation=incarnation,
             doubt=disk.doubt_at_start(),
+            reunion=self.reunion,
         )
 
     # --- looking ---------------------------------------------------------------------------
@@ -387,7 +400,8 @@ class Cluster:
 
     def pause(self, name: str) -> None:
         """The process neither runs nor dies: its clock goes on, its sockets hold what arrives."""
-        self.paused[name] = []
+        if self.members[name].up:
+            self.paused[name] = []
 
     def resume(self, name: str) -> None:
         self.mail[:0] = self.paused.pop(name)

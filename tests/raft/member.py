@@ -23,6 +23,7 @@ from mcpcore.raft.messages import (
     VoteReply,
 )
 from mcpcore.raft.outcome import Event, MembershipNoticed, ReadAnswer, Write
+from mcpcore.raft.reunion import ReunionSettings
 from mcpcore.raft.settings import RaftSettings
 from mcpcore.raft.snapshot_events import SnapshotEvent
 from mcpcore.raft.types import (
@@ -110,6 +111,7 @@ class Member:
         configuration: Configuration | None = None,
         incarnation: str = "",
         doubt: Doubt | None = None,
+        reunion: ReunionSettings | None = None,
     ) -> None:
         log = RaftLog(LogPosition(*base), entries(terms, base[1] + 1))
         if configuration is None:
@@ -127,6 +129,7 @@ class Member:
             incarnation=incarnation,
             doubt=doubt,
             stateless=stateless,
+            reunion=reunion,
         )
         if not fresh:
             self.now_ns += settings.election_timeout_ns

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.raft.membership_mutants import MEMBERSHIP
 from tests.raft.mutant import Mutant
+from tests.raft.window_mutants import WINDOWS
 
 ROOT = Path(__file__).resolve().parents[2]
 WALK_SEEDS = 20
@@ -175,6 +176,7 @@ MUTANTS = [
         "quorum",
     ),
     *MEMBERSHIP,
+    *WINDOWS,
     Mutant(
         "check-quorum is removed",
         "commitment",

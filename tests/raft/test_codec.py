@@ -135,6 +135,8 @@ def test_every_kind_of_message_has_a_tag_that_never_changes() -> None:
         "Awake": 21,
         "Recall": 22,
         "RecallReply": 23,
+        "ReunionHeld": 28,
+        "ReunionNeeded": 29,
     }
 
 

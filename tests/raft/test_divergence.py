@@ -144,7 +144,7 @@ group main: cut for 60.0 s; the logs are equal up to index 100 (term 1)
 
 
 def test_the_report_is_json_as_well() -> None:
-    told = json.loads(report().json())
+    told = json.loads(report().to_json())
     assert told["ancestor"] == [1, 100]
     assert told["duration_s"] == 60.0
     assert told["sides"][0]["unanswered"] == [[7, 4], [9, 1]]

@@ -24,7 +24,7 @@ from mcpcore.raft.settings import MILLISECOND, SECOND
 from mcpcore.raft.split import SplitState
 from mcpcore.raft.types import LogPosition
 
-DEFAULTS = ReunionSettings()
+DEFAULTS = ReunionSettings(intervene=Intervene.AFTER_SPLIT)
 NOTHING, REPLAY, SNAPSHOT, INTERVENTION = ReunionKind
 
 
@@ -64,6 +64,9 @@ def test_entries_of_ours_count_as_much_as_those_we_miss() -> None:
         (Intervene.AFTER_SPLIT, SplitState.INTERVENTION, 0, True),
         (Intervene.AFTER_SPLIT, SplitState.READ_ONLY, 0, False),
         (Intervene.AFTER_SPLIT, SplitState.HEALTHY, 0, False),
+        (Intervene.WHEN_SPLIT_LOSES, SplitState.SPLIT, 0, False),
+        (Intervene.WHEN_SPLIT_LOSES, SplitState.SPLIT, 1, True),
+        (Intervene.WHEN_SPLIT_LOSES, SplitState.READ_ONLY, 1, False),
         (Intervene.WHEN_DIVERGED, SplitState.SPLIT, 0, False),
         (Intervene.WHEN_DIVERGED, SplitState.READ_ONLY, 1, True),
         (Intervene.ALWAYS, SplitState.HEALTHY, 0, True),
@@ -94,7 +97,7 @@ def test_an_answer_stays_good_while_the_leader_goes_on_writing() -> None:
 def test_the_refusal_names_the_gap_and_the_limit() -> None:
     refused = decide(gap(5000), DEFAULTS).refused
     assert (refused.gap_entries, refused.limit_entries) == (5000, 200)
-    assert "hand in an `Answer`" in str(refused)
+    assert "`mcpctl group reunite main` shows the plan" in str(refused)
 
 
 # --- how ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from itertools import combinations
 import pytest
 
 from mcpcore.errors import Rejected
+from mcpcore.raft.types import Entry
 from tests.raft.cluster import MS, SETTINGS, Cluster
 from tests.raft.snapshotting import compact
 
@@ -196,10 +197,14 @@ class Walk:
         entry = cluster.propose(cluster.leader(), b"still alive")
         cluster.settle()
         cluster.advance(500)
+        self.look_at(entry)
         for name in self.must_agree():
             member = cluster.members[name]
             assert member.applied[-1] == entry, f"{member.raft} did not catch up"
             assert member.raft.state.doubt is None, f"{member.raft} is still in doubt"
+
+    def look_at(self, entry: Entry) -> None:
+        """What was proposed last, before all must hold it."""
 
     def must_agree(self) -> list[str]:
         """Who holds everything in the end."""

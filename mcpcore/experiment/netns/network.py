@@ -12,14 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mcpcore.experiment.netns import rules
-from mcpcore.experiment.netns.joints import Joint
+from mcpcore.experiment.netns.joints import PEER_PORT, Joint
 from mcpcore.experiment.netns.namespace import Namespace
 from mcpcore.experiment.network import Hindrance, Pair
 from mcpcore.experiment.shaper import Shaper
 from mcpcore.node.transport.addresses import Address
-
-PEER_PORT: Final = 7400
-"""The port that every node listens on, in its own namespace, and that cuts are made at."""
 
 _RESET_S: Final = 1.0
 """How long packets are answered with resets: longer than between two heartbeats."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+import msgpack
+
 from mcpcore.node.kv.records import prefix_end
 from mcpcore.node.kv.wire import (
     EXPECTATION,
@@ -187,7 +189,9 @@ class Watch(NamedTuple):
 
 TxnOperation = Put | Delete | Get
 """What a transaction is made of."""
-Command = Put | Delete | DeletePrefix | CompareAndSet | LeaseGrant | LeaseRevoke | LeaseExpire | Txn
+OtherCommand = Delete | DeletePrefix | CompareAndSet | LeaseGrant | LeaseRevoke | LeaseExpire | Txn
+"""Every command but ``Put``."""
+Command = Put | OtherCommand
 Request = Get | Scan | LeaseGet | LeaseKeepAlive | Watch
 
 
@@ -258,6 +262,29 @@ encode_command = _COMMANDS.encode
 """The bytes of a command, to be proposed. Raises InvalidInput on a field of the wrong type."""
 decode_command = _COMMANDS.decode
 """The command in some bytes. Raises InvalidInput if there is none."""
+PUT_HEAD: Final = encode_command(Put(b"k", b""))[:2]
+"""How every put that ``encode_command`` makes begins: an array of five, and the tag."""
+
+
+def read_put(command: bytes) -> tuple[bytes, bytes, int, bool] | None:
+    """The fields of a put, without a ``Put`` around them, from bytes that begin with ``PUT_HEAD``.
+
+    None: they are no put; ``decode_command`` says what is wrong.
+    """
+    try:
+        _, key, value, lease, want_previous = msgpack.unpackb(command, use_list=False)
+    except Exception:  # noqa: BLE001 - msgpack raises several unrelated classes
+        return None
+    if (
+        type(key) is bytes
+        and type(value) is bytes
+        and type(lease) is int
+        and type(want_previous) is bool
+    ):
+        return key, value, lease, want_previous
+    return None
+
+
 encode_request = _REQUESTS.encode
 """The bytes of a request. Raises InvalidInput on a field of the wrong type."""
 decode_request = _REQUESTS.decode

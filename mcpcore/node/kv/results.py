@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgpack
+
 from mcpcore.node.kv.records import Event, KeyValue
 from mcpcore.node.kv.wire import (
     OPTIONAL_BYTES,
@@ -216,10 +218,13 @@ def _read_txn(body: _Body) -> _Body:
     return (body[0], body[1], read_many(body[2], _ANSWERS.read))
 
 
+_PUT_DONE: Final = 1
+_pack = msgpack.Packer().pack
+
 _ANSWERS: Final[Codec[TxnAnswer]] = Codec(
     "answer in a transaction",
     (
-        form(1, PutDone, int, _OPTIONAL_RECORD, read=_record_at_1),
+        form(_PUT_DONE, PutDone, int, _OPTIONAL_RECORD, read=_record_at_1),
         form(2, Deleted, int, int, _OPTIONAL_RECORD, bool, read=_deleted),
         form(7, Found, int, _OPTIONAL_RECORD, read=_record_at_1),
     ),
@@ -227,7 +232,7 @@ _ANSWERS: Final[Codec[TxnAnswer]] = Codec(
 _RESULTS: Final[Codec[Result]] = Codec(
     "result",
     (
-        form(1, PutDone, int, _OPTIONAL_RECORD, read=_record_at_1),
+        form(_PUT_DONE, PutDone, int, _OPTIONAL_RECORD, read=_record_at_1),
         form(2, Deleted, int, int, _OPTIONAL_RECORD, bool, read=_deleted),
         form(3, Swapped, int),
         form(4, NotSwapped, int, _OPTIONAL_RECORD, read=_record_at_1),
@@ -247,5 +252,13 @@ _RESULTS: Final[Codec[Result]] = Codec(
 
 encode_result = _RESULTS.encode_own
 """The bytes of a result. Only this library makes results, so they are not checked."""
+
+
+def encode_put_done(revision: int, previous: KeyValue | None) -> bytes:
+    """What ``encode_result(PutDone(revision, previous))`` gives."""
+    encoded: bytes = _pack((_PUT_DONE, revision, previous))
+    return encoded
+
+
 decode_result = _RESULTS.decode
 """The result in some bytes. Raises InvalidInput if there is none."""

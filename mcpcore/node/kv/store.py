@@ -91,12 +91,11 @@ class Store:
         """Set a key; the new record, and the ``mod_revision`` of the old one or 0."""
         entry = self._entries.get(key)
         if entry is None:
-            record = _new(KeyValue, (key, value, revision, revision, 1, lease))
-            replaced, old_lease, old_hash = 0, 0, 0
+            created, replaced, version, old_lease, old_hash = revision, 0, 0, 0, 0
             self._keys.add(key)
         else:
             (_, _, created, replaced, version, old_lease), old_hash = entry
-            record = _new(KeyValue, (key, value, created, revision, version + 1, lease))
+        record = _new(KeyValue, (key, value, created, revision, version + 1, lease))
         if lease != old_lease:
             if old_lease:
                 self.leases[old_lease].keys.discard(key)

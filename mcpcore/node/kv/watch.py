@@ -183,17 +183,31 @@ class WatchHub:
         """The machine changed: all events of one revision, which rises from call to call."""
         assert revision > self.revision, "revisions rise"
         self.revision = revision
-        history = self._history
-        for event in events:
-            history.append(event)
-            record = event[1]
-            self._history_bytes += 128 + len(record[0]) + len(record[1])
-        while self._history_bytes > self._history_bytes_max:
-            gone = history.popleft()
-            self._history_bytes -= _size((gone,))
-            self.oldest_revision = gone.record.mod_revision
+        self._history.extend(events)
+        self._history_bytes += _size(events)
+        if self._history_bytes > self._history_bytes_max:
+            self._forget()
         if self._by_key or self._by_prefix:
             self._deliver(revision, events)
+
+    def publish_one(self, revision: int, event: Event) -> None:
+        """What ``publish(revision, (event,))`` does, and on the way of every put."""
+        assert revision > self.revision, "revisions rise"
+        self.revision = revision
+        self._history.append(event)
+        record = event[1]
+        self._history_bytes += 128 + len(record[0]) + len(record[1])
+        if self._history_bytes > self._history_bytes_max:
+            self._forget()
+        if self._by_key or self._by_prefix:
+            self._deliver(revision, (event,))
+
+    def _forget(self) -> None:
+        """Keep the newest changes, as many as may be kept."""
+        while self._history_bytes > self._history_bytes_max:
+            _, record, _ = self._history.popleft()
+            self._history_bytes -= 128 + len(record[0]) + len(record[1])
+            self.oldest_revision = record.mod_revision
 
     def restart(self, revision: int) -> None:
         """The machine became a snapshot at ``revision``: what happened before is unknown here.

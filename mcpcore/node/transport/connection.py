@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         """Bytes that wait for the other side to read."""
         return self._queue.queued_bytes
 
-    def send(self, payload: bytes, droppable: bool = False) -> bool:
+    def send(self, payload: bytes, droppable: bool = False, flush: bool = False) -> bool:
         """Queue one payload for the end of this loop turn. Never blocks.
 
         Returns False, and counts it, if the connection is not open or its queue is full. A
@@ -179,6 +179,7 @@ class Connection(asyncio.Protocol):
         Args:
             payload: a msgpack value, not empty.
             droppable: may give way to newer payloads while the other side does not read.
+            flush: hand over what is queued now, not at the end of the loop turn.
 
         Raises:
             InvalidInput: ``payload`` is empty, or longer than the largest frame.
@@ -197,7 +198,9 @@ class Connection(asyncio.Protocol):
             if self._serves:
                 self.close("its queue is full: it does not read what is sent to it", Parting.SLOW)
             return False
-        if not self._flush_is_due:
+        if flush:
+            self.flush()
+        elif not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
         return True

@@ -260,7 +260,9 @@ class Transport:
         """The names of our peers, connected or not, sorted."""
         return tuple(sorted(self._links))
 
-    def send(self, peer: str, payload: bytes, *, droppable: bool = False) -> bool:
+    def send(
+        self, peer: str, payload: bytes, *, droppable: bool = False, flush: bool = False
+    ) -> bool:
         """Queue one payload for a peer; it leaves at the end of this loop turn. Never blocks.
 
         All that is queued for a peer within one turn leaves in one write. Returns False, and
@@ -270,6 +272,7 @@ class Transport:
         Args:
             payload: a msgpack value.
             droppable: may give way to newer payloads when the queue is full (a heartbeat).
+            flush: hand over what is queued for this peer now, not at the end of the loop turn.
 
         Raises:
             InvalidInput: ``payload`` is empty, or longer than the largest frame.
@@ -281,7 +284,7 @@ class Transport:
         if connection is None:
             link.counters.refused += 1
             return False
-        return connection.send(payload, droppable)
+        return connection.send(payload, droppable, flush)
 
     def end_session(self, peer: str, why: str) -> None:
         """End the session with a peer that broke the rules; it may connect anew."""
