@@ -67,8 +67,8 @@ async def _run(
         from mcpcore.observe.asking import NodeAsker
         from mcpcore.observe.dash.actions import Desk
         from mcpcore.observe.dash.server import Page
-        from mcpcore.observe.dash.watcher import Watcher
         from mcpcore.observe.endpoint import HttpServer
+        from mcpcore.observe.watcher import Watcher
     except ImportError as error:
         raise InvalidInput(
             f"a package that the page needs is not installed: {error.name}",

@@ -17,9 +17,9 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.observe.asking import NodeAsker
 from mcpcore.observe.dash.actions import TICKET_S, Action, Desk, Given
 from mcpcore.observe.dash.server import TOKEN_HEADER, Page
-from mcpcore.observe.dash.watcher import Watcher
 from mcpcore.observe.endpoint import HttpServer
 from mcpcore.observe.health import Account
+from mcpcore.observe.watcher import Watcher
 from mcpcore.raft.settings import RaftSettings
 from tests.browser import browser, needs_browser
 from tests.node.local_cluster import SECURITY, LocalCluster, kv
@@ -210,7 +210,7 @@ async def test_a_browser_shows_a_real_cluster_and_soon_a_lost_node(
             # A plan is shown before anything happens.
             await tab.click("#rows tr:last-child .name")
             await tab.until("document.getElementById('detail').open")
-            await tab.until("document.querySelector('#detail-acts button')")
+            await tab.until("document.querySelector('#detail-acts button') !== null")
             await tab.click("#detail-acts button")
             await tab.until("document.getElementById('plan-text').textContent.startsWith('would')")
             await tab.click("#plan-yes")

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from mcpcore.errors import CoordinationError, InvalidInput
 from mcpcore.observe.dash.actions import Desk
 from mcpcore.observe.dash.changes import difference, whole
-from mcpcore.observe.dash.watcher import Watcher
+from mcpcore.observe.watcher import Watcher
 
 TOKEN_HEADER: Final = "x-mcpcore-token"
 _TYPES: Final = {

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from mcpcore.observe.health import Account
 from mcpcore.observe.picture import Picture, draw
 
 Ask = Callable[[], Awaitable[Account]]
 """Asks one node; must return within about a second, and must not raise."""
+
+_NOT_ASKED: Final = "not asked yet"
 
 
 class Watcher:
@@ -34,9 +37,7 @@ class Watcher:
         self._asks = asks
         self._interval_s = interval_s
         self._lag_max = lag_max
-        self._accounts = {
-            endpoint: Account(endpoint, "", error="not asked yet") for endpoint in asks
-        }
+        self._accounts = {endpoint: Account(endpoint, "", error=_NOT_ASKED) for endpoint in asks}
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self.picture = draw(cluster, (), lag_max=lag_max)
@@ -62,6 +63,12 @@ class Watcher:
         while self.number <= number:
             await self._news.wait()
         return self.picture
+
+    async def asked(self) -> Picture:
+        """A picture for which every node was asked."""
+        while any(account.error == _NOT_ASKED for account in self._accounts.values()):
+            await self._news.wait()
+        return await self.after(self.number)
 
     async def _keep_asking(self, endpoint: str, ask: Ask) -> None:
         while True:
