@@ -111,13 +111,16 @@ def live_through(seed: int, mode: Mode = Mode.GUARDED) -> tuple[World, Watch]:
 
         try:
             spawn()
-            schedule = random_schedule(seed, NAMES, duration_s=8, count=6, kinds=HAPPENINGS)
+            schedule = random_schedule(seed, NAMES, duration_s=8, count=4, kinds=HAPPENINGS)
             began_s = world.now_s
             world.apply(Schedule(tuple(replace(f, at_s=f.at_s + began_s) for f in schedule.faults)))
             for second in range(9):
+                if second == 1:
+                    cut = world.inject("isolate", NAMES[seed % 3])
                 world.run(1)
                 watch.look()
-                if second == 4:
+                if second == 5:
+                    cut.end()
                     spawn()
             halt = True
             world.heal()
