@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import ExitStack
 from random import Random
@@ -62,6 +63,8 @@ def requests() -> list[Request]:
 
 
 SIZES = (10, 1_000, 10_000, 50_000)
+GROWN = (1_000, 10_000)
+MORE = 200
 SMALL = 10
 CEDAR = "cedarpy, parsed at each call"
 DECISION = {"p50": Measure("µs", "less"), "p99": Measure("µs", "less")}
@@ -100,6 +103,35 @@ def measure(bench: Bench) -> None:
     some = statements(EDITS)
     contestants = {name: editing(author, some) for name, author in authors.items()}
     bench.interleave("the store, for each statement", {}, store, contestants)
+    for count in GROWN:
+        contestants = {"mcpcore": one_more(count)}
+        case = {"edits before": count}
+        bench.interleave("an edit and a decision after it", case, DECISION, contestants)
+
+
+def one_more(count: int) -> Contestant:
+    """An edit, then a decision: what is kept up to date is not worked out again."""
+    store = PolicyStore("east/1")
+    request = Request("shop/user/u1", "read", "shop/service1/x")
+    stamps = itertools.count()
+
+    def edit(said: Statement) -> None:
+        store.add(Author("shop"), said, Reading(Timestamp(next(stamps) << 40), 0))
+
+    for said in statements(count):
+        edit(said)
+    store.decide(request)
+
+    def run() -> Measured:
+        micros = []
+        for said in statements(MORE):
+            began_s = time.perf_counter()
+            edit(said)
+            store.decide(request)
+            micros.append((time.perf_counter() - began_s) * 1e6)
+        return spread(micros)
+
+    return run
 
 
 def deciding(engine: Engine, asked: list[Request]) -> Contestant:

@@ -50,6 +50,7 @@ QUESTIONS: dict[str, Question] = {
     "crdt": Question("What do replicated types cost?", ("pycrdt",)),
     "crdt_mesh": Question("How many bytes does a mesh of replicas send?"),
     "policy": Question("What does a decision cost?", ("cedarpy",)),
+    "policy_sync": Question("How long does an edit take to be known at all sites?"),
     "saga": Question("How many journalled steps a second?", ("dbos",)),
     "saga_fuses": Question("How soon do sagas recover behind a fuse of 3 s, and of 8 s?"),
     "check": Question("How fast are histories judged?"),
