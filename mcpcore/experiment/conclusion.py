@@ -134,7 +134,7 @@ def _same_replicas(run: Run) -> Promise:
     missing = [
         group
         for group in run.scenario.groups.names
-        if len(groups.get(group, ())) < len(run.scenario.nodes)
+        if len(groups.get(group, ())) < len(run.final_nodes)
     ]
     if missing:
         count = len(missing)
@@ -146,9 +146,9 @@ def _same_replicas(run: Run) -> Promise:
         named = ", ".join(differ[:5])
         return Promise(name, Verdict.VIOLATED, f"replicas of {named} differ", wanted)
     indexes = {found[0][0] for found in groups.values()}
-    found = f"{len(groups)} groups, equal on {len(run.scenario.nodes)} nodes"
+    found = f"{len(groups)} groups, equal on {len(run.final_nodes)} nodes"
     if len(groups) == 1:
-        found = f"equal on {len(run.scenario.nodes)} nodes at index {indexes.pop()}"
+        found = f"equal on {len(run.final_nodes)} nodes at index {indexes.pop()}"
     return Promise(name, Verdict.OK, found, wanted)
 
 
@@ -175,6 +175,15 @@ def _expected(
             _held(not idle),
             f"{len(run.faults) - len(idle)} of {len(run.faults)}"
             + (f"; without effect: {', '.join(record.name for record in idle)}" if idle else ""),
+            "all of them",
+        )
+    if run.steps:
+        open_ = [step for step in run.steps if step.ended_s is None]
+        told = "".join(f"; {step.name}: {step.told or 'not done'}" for step in open_)
+        yield Promise(
+            "every step was carried out",
+            _held(not open_),
+            f"{len(run.steps) - len(open_)} of {len(run.steps)}{told}",
             "all of them",
         )
     if converged is not None:

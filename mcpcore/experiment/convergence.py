@@ -43,7 +43,7 @@ def convergence(run: Run) -> Convergence | None:
     healed_s = run.healed_s
     if healed_s is None:
         return None
-    nodes = run.scenario.nodes
+    nodes = run.final_nodes
     after = [sample for sample in run.samples if sample.at_s >= healed_s]
     target = max((s.commit for s in run.samples if s.at_s <= healed_s), default=0)
     return Convergence(
@@ -80,6 +80,8 @@ def _leader_s(after: list[NodeSample], nodes: tuple[str, ...], healed_s: float) 
     """The moment from which, for the first time, every node names the same leader and term."""
     views: dict[str, tuple[int, str]] = {}
     for sample in after:
+        if sample.node not in nodes:
+            continue
         views[sample.node] = (sample.term, sample.leader)
         if len(views) == len(nodes) and sample.leader and len(set(views.values())) == 1:
             return sample.at_s - healed_s

@@ -189,7 +189,7 @@ class _Reality:
             healed_s=healed_s,
             clients_ended_s=ended_s,
             failure=failure,
-            impossible=(*self.impossible, *self.faults.impossible),
+            impossible=(*self.impossible, *self.faults.impossible, *scenario.beyond_processes),
             environment={
                 "isolation": self.cluster.isolation.value,
                 "mcpcore": __version__,

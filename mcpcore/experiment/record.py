@@ -17,7 +17,7 @@ from mcpcore.check import as_data, read_history, write_jsonl
 from mcpcore.check.report import plain
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.conclusion import Conclusion
-from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run
+from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run, StepRecord
 from mcpcore.experiment.scenario_file import load_scenario
 from mcpcore.sim.schedule import Schedule
 
@@ -108,6 +108,8 @@ def _run_data(run: Run) -> dict[str, Any]:
         "healed_s": run.healed_s,
         "clients_ended_s": run.clients_ended_s,
         "failure": run.failure,
+        "steps": run.steps,
+        "members": run.members,
         "impossible": run.impossible,
         "digest": run.digest,
         "environment": run.environment,
@@ -149,6 +151,8 @@ def _run(data: Mapping[str, Any], directory: Path) -> Run:
         healed_s=data["healed_s"],
         clients_ended_s=data["clients_ended_s"],
         failure=data["failure"],
+        steps=tuple(StepRecord(*row) for row in data.get("steps", ())),
+        members=tuple(data.get("members", ())),
         impossible=tuple(data["impossible"]),
         digest=data["digest"],
         environment=data["environment"],

@@ -71,6 +71,21 @@ class FaultRecord:
         return FaultWindow(self.name, round(self.began_s * 1e9), ended_ns, str(self.fault))
 
 
+class StepRecord(NamedTuple):
+    """A step that the operator was told to take.
+
+    Args:
+        name: what was done to whom. began_s: when.
+        ended_s: when it stood in the configuration, or the node was back; None: never.
+        told: what was refused on the way, in words; empty if nothing.
+    """
+
+    name: str
+    began_s: float
+    ended_s: float | None
+    told: str = ""
+
+
 class ReplicaEnd(NamedTuple):
     """What a node held of a group in the end."""
 
@@ -97,6 +112,8 @@ class Run:
         healed_s: when the last fault had ended; None without faults.
         clients_ended_s: when clients began nothing new.
         failure: why the run broke off; empty if it did not. A broken safety property is one.
+        steps: what the operator did.
+        members: who was a member of the first group in the end; empty: every node.
         impossible: what this world could not do, in words.
         digest: a number for everything that happened, where the world has one.
         environment: versions and machine.
@@ -113,6 +130,13 @@ class Run:
     healed_s: float | None
     clients_ended_s: float
     failure: str = ""
+    steps: tuple[StepRecord, ...] = ()
+    members: tuple[str, ...] = ()
     impossible: tuple[str, ...] = ()
     digest: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def final_nodes(self) -> tuple[str, ...]:
+        """The nodes that have to agree in the end."""
+        return self.members or self.scenario.nodes

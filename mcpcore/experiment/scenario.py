@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mcpcore.errors import InvalidInput
+from mcpcore.node.transport.handshake import SPOKEN
 from mcpcore.sim.delay import Link
 from mcpcore.sim.schedule import KINDS, Fault, Schedule, random_schedule
 
@@ -27,6 +28,24 @@ LOCAL: Final = Link()
 """Between hosts of one region, unless the scenario says otherwise."""
 
 
+VOTER: Final = "voter"
+LEARNER: Final = "learner"
+SPARE: Final = "spare"
+ROLES: Final = (VOTER, LEARNER, SPARE)
+"""What a node is when the clients begin."""
+
+STEPS: Final = {
+    "add": "makes a node a voter, as a learner first",
+    "add-learner": "makes a node a learner",
+    "promote": "makes a learner a voter",
+    "demote": "makes a voter a learner",
+    "remove": "lets a node take no part any more",
+    "replace": "lets `by` catch up, then exchanges the two in one change",
+    "upgrade": "stops a node, and starts it with the newest protocol version",
+}
+"""What an operator may do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A place with nodes, and with clients of every workload.
@@ -34,10 +53,13 @@ class Region:
     Args:
         name: its name; the node's name too, where it has one node.
         nodes: how many nodes; those of several are called ``name-1``, ``name-2``...
+        role: of all its nodes, in every group: ``voter``, ``learner`` (receives the log and has no
+            vote) or ``spare`` (runs, and waits to be added by a step).
     """
 
     name: str
     nodes: int = 1
+    role: str = VOTER
 
     @property
     def node_names(self) -> tuple[str, ...]:
@@ -62,22 +84,57 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The Raft groups; all nodes are members of each.
+    """The Raft groups; all nodes are members of each, as their regions' roles say.
 
     Args:
         count: how many. The first is ``main``, the others ``group-2``, ``group-3``...
         election_timeout_s: see ``RaftSettings``.
         heartbeat_s: see ``RaftSettings``.
+        protocol: the newest protocol version that nodes speak until a step upgrades them.
     """
 
     count: int = 1
     election_timeout_s: float = 5.0
     heartbeat_s: float = 1.0
+    protocol: int = SPOKEN.newest
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the groups."""
         return ("main", *(f"group-{number}" for number in range(2, self.count + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that an operator does, in every group, while clients work.
+
+    Steps are carried out in order: one that is late holds up the next.
+
+    Args:
+        at_s: when it begins. do: one of ``STEPS``.
+        node: a node, or ``leader``. by: the new node, for ``replace``.
+
+    Raises:
+        InvalidInput: no such step, or ``by`` where it has no meaning.
+    """
+
+    at_s: float
+    do: str
+    node: str
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.do not in STEPS:
+            raise InvalidInput(
+                f"no step is called {self.do!r}", where="do", remedy=f"Known: {', '.join(STEPS)}"
+            )
+        if bool(self.by) is not (self.do == "replace"):
+            raise InvalidInput(
+                "`by` names the new node of a `replace`, and belongs to nothing else", where="by"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.do} {self.node}" + (f" by {self.by}" if self.by else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +203,7 @@ class Scenario:
         clocks: how wrong they are.
         workloads: what clients do.
         faults: what goes wrong, and when. Names are nodes, regions, ``leader`` or ``followers``.
+        steps: what an operator does, and when.
         nemesis: faults drawn by seed; None: no more than those written down.
         expect: what must hold.
 
@@ -164,6 +222,7 @@ class Scenario:
     clocks: Clocks = field(default_factory=Clocks)
     workloads: tuple[WorkloadSpec, ...] = ()
     faults: Schedule = field(default_factory=Schedule)
+    steps: tuple[Step, ...] = ()
     nemesis: Nemesis | None = None
     expect: Expectations = field(default_factory=Expectations)
 
@@ -183,6 +242,24 @@ class Scenario:
                     remedy="Let it begin earlier, or make duration_s longer",
                 )
 
+        if not self.voters:
+            raise InvalidInput("no node votes", where="regions", remedy='Give one role = "voter"')
+        for number, step in enumerate(self.steps):
+            where = f"step[{number}] ({step.do})"
+            for name in filter(None, (step.node, step.by)):
+                if name not in (*nodes, LEADER):
+                    raise InvalidInput(
+                        f"no node is called {name!r}",
+                        where=where,
+                        remedy=f"Known: {', '.join((*nodes, LEADER))}",
+                    )
+            if step.at_s >= self.duration_s:
+                raise InvalidInput(
+                    f"begins at {step.at_s:g} s, and the clients end at {self.duration_s:g} s",
+                    where=where,
+                    remedy="Let it begin earlier, or make duration_s longer",
+                )
+
     def _check_name(self, name: str, where: str) -> None:
         regions = [region.name for region in self.regions]
         known = [*dict.fromkeys([*self.nodes, *regions]), LEADER, FOLLOWERS]
@@ -197,6 +274,27 @@ class Scenario:
     def nodes(self) -> tuple[str, ...]:
         """Names of all nodes, region by region."""
         return tuple(name for region in self.regions for name in region.node_names)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The nodes that found the groups."""
+        return self._with_role(VOTER)
+
+    @property
+    def beyond_processes(self) -> tuple[str, ...]:
+        """What only the simulated world can do for now, besides some faults, in words."""
+        roles = (f"{r.name} as {r.role}: its nodes vote" for r in self.regions if r.role != VOTER)
+        return (*roles, *(f"step: {step}" for step in self.steps))
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """The nodes that are learners when clients begin."""
+        return self._with_role(LEARNER)
+
+    def _with_role(self, role: str) -> tuple[str, ...]:
+        return tuple(
+            name for region in self.regions if region.role == role for name in region.node_names
+        )
 
     def region_of(self, node: str) -> str:
         """The region of a node."""
@@ -253,7 +351,7 @@ class Scenario:
         return replace(fault, on=on, to=to)
 
     def _nodes_called(self, names: Iterable[str], leader: str) -> tuple[str, ...]:
-        chosen = leader or self.nodes[0]
+        chosen = leader or self.voters[0]
         found: dict[str, None] = {}
         for name in names:
             if name == LEADER:

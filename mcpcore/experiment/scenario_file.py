@@ -15,16 +15,20 @@ from typing import Any, Final, TypeVar
 
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.scenario import (
+    ROLES,
+    VOTER,
     Clocks,
     Expectations,
     Groups,
     Nemesis,
     Region,
     Scenario,
+    Step,
     WorkloadSpec,
 )
 from mcpcore.experiment.workloads import KINDS as WORKLOADS
 from mcpcore.node.toml_table import Table, nearest, read_toml
+from mcpcore.node.transport.handshake import SPOKEN
 from mcpcore.sim.delay import Link
 from mcpcore.sim.schedule import KINDS as FAULTS
 from mcpcore.sim.schedule import Schedule
@@ -86,6 +90,7 @@ def load_scenario(path: str | Path, changes: Mapping[str, object] | None = None)
     nemesis = _nemesis(root.table("nemesis")) if root.holds_table("nemesis") else None
     expect = _expectations(root.table("expect"))
     faults = _faults(root)
+    steps = _steps(root)
     root.finish()
     try:
         return Scenario(
@@ -100,6 +105,7 @@ def load_scenario(path: str | Path, changes: Mapping[str, object] | None = None)
             clocks=clocks,
             workloads=workloads,
             faults=faults,
+            steps=steps,
             nemesis=nemesis,
             expect=expect,
         )
@@ -118,8 +124,11 @@ def _regions(table: Table) -> tuple[Region, ...]:
         nodes = region.integer("nodes") if "nodes" in region else 1
         if nodes < 0:
             region.refuse("nodes", f"is {nodes}", "Write 0 for a place with clients only")
+        role = region.text("role", '"learner"') if "role" in region else VOTER
+        if role not in ROLES:
+            region.refuse("role", f"is {role!r}", f"One of {', '.join(ROLES)}")
         region.finish()
-        regions.append(Region(name, nodes))
+        regions.append(Region(name, nodes, role))
     total = sum(region.nodes for region in regions)
     if not 1 <= total <= _NODES_MAX:
         raise InvalidInput(
@@ -182,7 +191,10 @@ def _groups(table: Table) -> Groups:
         count,
         _positive(table, "election_timeout_s", usual.election_timeout_s),
         _positive(table, "heartbeat_s", usual.heartbeat_s),
+        table.integer("protocol") if "protocol" in table else usual.protocol,
     )
+    if not SPOKEN.oldest <= groups.protocol <= SPOKEN.newest:
+        table.refuse("protocol", f"is {groups.protocol}", f"This release speaks {SPOKEN}")
     if groups.heartbeat_s * 2 > groups.election_timeout_s:
         table.refuse(
             "heartbeat_s",
@@ -263,6 +275,36 @@ def _faults(root: Table) -> Schedule:
         for fault in Schedule.from_tables([table], where=where).faults
     ]
     return Schedule(tuple(faults))
+
+
+def _steps(root: Table) -> tuple[Step, ...]:
+    if "step" not in root:
+        return ()
+    steps = []
+    for where, given in root.tables("step"):
+        fields_ = dict(given)
+        if unknown := sorted(fields_.keys() - {"at_s", "do", "node", "by"}):
+            raise InvalidInput(
+                f"unknown: {', '.join(unknown)}",
+                where=where,
+                remedy="A step has at_s, do, node and perhaps by",
+            )
+        at_s, texts = fields_.get("at_s"), [fields_.get(key, "") for key in ("do", "node", "by")]
+        if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not 0 <= at_s < 1e6:
+            raise InvalidInput(f"at_s is {at_s!r}", where=where, remedy="Seconds from the start")
+        if not all(isinstance(text, str) for text in texts) or not texts[1]:
+            raise InvalidInput(
+                "do, node and by are names, and node is needed",
+                where=where,
+                remedy='For example do = "add", node = "seoul"',
+            )
+        try:
+            steps.append(Step(float(at_s), *texts))
+        except InvalidInput as error:
+            raise InvalidInput(
+                error.what, where=f"{where}: {error.where}", remedy=error.remedy
+            ) from None
+    return tuple(sorted(steps, key=lambda step: step.at_s))
 
 
 def _positive(table: Table, key: str, usual: float, *, zero: bool = False) -> float:

@@ -7,38 +7,27 @@ at every instant. It must never know what a scenario is about.
 
 from __future__ import annotations
 
-import asyncio
 import platform
-import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from mcpcore import __version__
-from mcpcore.errors import CoordinationError, PropertyViolated, SimulationStuck, StorageFailed
+from mcpcore.errors import CoordinationError, PropertyViolated, SimulationStuck
 from mcpcore.experiment.convergence import is_converged
 from mcpcore.experiment.crew import Crew
-from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run
-from mcpcore.experiment.sampling import sample
+from mcpcore.experiment.operator import Operator
+from mcpcore.experiment.run import FaultRecord, ReplicaEnd, Run
 from mcpcore.experiment.scenario import Scenario
-from mcpcore.node.client.client import Client
+from mcpcore.experiment.simulated_nodes import SAMPLE_S, SimulatedNodes
 from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
-from mcpcore.node.node import GroupConfig, Node, NodeConfig
-from mcpcore.node.transport.addresses import Address
-from mcpcore.node.transport.security import Plaintext
-from mcpcore.raft.invariants import FigureThree, SafetyViolation
-from mcpcore.raft.settings import RaftSettings
+from mcpcore.node.transport.identity import Role
+from mcpcore.raft.invariants import SafetyViolation
 from mcpcore.sim import World
 from mcpcore.sim.faults import Injected
 from mcpcore.sim.schedule import Fault
 
-_PORT: Final = 7000
-_PLAIN: Final = Plaintext(allow_plaintext=True, networks=("10.0.0.0/8",))
-_SAMPLE_S: Final = 0.1
 _START_S: Final = 120.0
-_RESTART_S: Final = 0.5
-_WATCHED_GROUPS_MAX: Final = 20
-"""Groups whose safety is judged at every instant; more would cost more than the run itself."""
 
 
 def run_simulated(
@@ -68,39 +57,21 @@ class _Simulation:
         progress: Callable[[float], None],
         machine: Callable[[], StateMachine],
     ) -> None:
-        self.machine = machine
         self.world = world
         self.scenario = scenario
         self.seed = seed
         self.progress = progress
         self.began_ns = 0
-        self.nodes: dict[str, Node] = {}
-        self.samples: list[NodeSample] = []
-        self.latest: dict[str, NodeSample] = {}
         self.records: list[tuple[Injected, Fault, float, list[float]]] = []
-        self.judges = {name: FigureThree() for name in scenario.groups.names[:_WATCHED_GROUPS_MAX]}
-        self.seen: dict[tuple[str, str], object] = {}
-        draw = random.Random(f"clocks {seed}")
-        for region in scenario.regions:
-            for other in scenario.regions:
-                world.network.link_regions(
-                    region.name, other.name, scenario.link(region.name, other.name), both=False
-                )
-            for name in region.node_names:
-                world.host(
-                    name,
-                    self._node_main(name),
-                    region=region.name,
-                    offset_ns=round(draw.uniform(-1, 1) * scenario.clocks.offset_ms * 1e6),
-                    drift_ppm=draw.uniform(-1, 1) * scenario.clocks.drift_ppm,
-                    start=False,
-                )
+        self.nodes = SimulatedNodes(world, scenario, seed, machine, self._now_s)
         self.crew = Crew(
             scenario,
             seed,
-            client=self._client,
+            client=self.nodes.client,
             now_ns=lambda: self.world.now_ns - self.began_ns,
         )
+        ops = self.nodes.client("", "operator", Role.ADMIN)
+        self.operator = Operator(scenario, self.nodes, ops, self._now_s)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -109,24 +80,28 @@ class _Simulation:
         failure = ""
         healed_s: float | None = None
         replicas: tuple[ReplicaEnd, ...] = ()
+        members: tuple[str, ...] = ()
         ended_s = 0.0
         try:
-            for name in scenario.nodes:
-                world[name].start()
-            world.check_each_instant(self._judge)
-            world.run_until(lambda: self._leader() != "", within_s=_START_S)
+            self.nodes.start()
+            self._run_while(lambda: self.nodes.leader() == "", _START_S)
+            world.host("operator", _nothing)
+            world.call("operator", self.operator.found(), within_s=_START_S)
             self._start_clients()
             self._plan_faults()
+            world["operator"].spawn(self.operator.run())
             self._run_for(scenario.duration_s)
             world.heal()
+            self._run_while(lambda: not self.operator.idle, scenario.settle_s)
             healed_s = self._healed_s()
-            target = max((s.commit for s in self.latest.values()), default=0)
+            target = max((s.commit for s in self.nodes.latest.values()), default=0)
             self._run_while(lambda: not self._is_converged(healed_s, target), scenario.settle_s)
             ended_s = self._now_s()
             self.crew.stop()
             self._run_while(lambda: self.crew.open_lanes > 0, scenario.settle_s)
-            self._run_while(lambda: not self._agreed(), scenario.settle_s)
-            replicas = self._replicas()
+            self._run_while(lambda: not self.nodes.agreed(self._members()), scenario.settle_s)
+            members = self._members()
+            replicas = self.nodes.replicas(members)
         except (SafetyViolation, PropertyViolated, SimulationStuck, CoordinationError) as error:
             failure = f"{type(error).__name__}: {error}"
             ended_s = ended_s or self._now_s()
@@ -137,17 +112,23 @@ class _Simulation:
             histories=self.crew.histories,
             lanes=self.crew.regions,
             faults=tuple(self._records()),
-            samples=tuple(self.samples),
+            samples=tuple(self.nodes.samples),
             replicas=replicas,
             healed_s=healed_s,
             clients_ended_s=ended_s,
             failure=failure,
+            steps=tuple(self.operator.records),
+            members=members,
             digest=world.digest,
             environment={"mcpcore": __version__, "python": platform.python_version()},
         )
 
     def _now_s(self) -> float:
         return (self.world.now_ns - self.began_ns) / 1e9
+
+    def _members(self) -> tuple[str, ...]:
+        """Who has to agree: the members, if somebody leads and can name them."""
+        return self.nodes.members() or self.scenario.nodes
 
     def _run_for(self, seconds: float) -> None:
         whole, rest = divmod(seconds, 1.0)
@@ -157,87 +138,10 @@ class _Simulation:
         self.world.run(rest)
 
     def _run_while(self, busy: Callable[[], bool], at_most_s: float) -> None:
-        left = round(at_most_s / _SAMPLE_S)
+        left = round(at_most_s / SAMPLE_S)
         while busy() and left > 0:
-            self.world.run(_SAMPLE_S)
+            self.world.run(SAMPLE_S)
             left -= 1
-
-    # --- nodes -----------------------------------------------------------------------------------
-
-    def _node_main(self, name: str) -> Any:
-        scenario = self.scenario
-        settings = RaftSettings(
-            election_timeout_ns=round(scenario.groups.election_timeout_s * 1e9),
-            heartbeat_ns=round(scenario.groups.heartbeat_s * 1e9),
-        )
-
-        async def main() -> None:
-            host = self.world[name]
-            addresses = {node: Address(self.world[node].address, _PORT) for node in scenario.nodes}
-            config = NodeConfig(
-                cluster="experiment",
-                name=name,
-                listen=addresses[name],
-                peers={peer: at for peer, at in addresses.items() if peer != name},
-                data="data/log",
-                security=_PLAIN,
-                groups={
-                    group: GroupConfig(scenario.nodes, settings) for group in scenario.groups.names
-                },
-                bootstrap=True,
-            )
-            while True:  # as a process supervisor would: a node that stopped is started again
-                node = Node(config, lambda _: self.machine(), disk=host.disk, rng=host.random)
-                for judge in self.judges.values():
-                    judge.restarted(name)
-                self.nodes[name] = node
-                try:
-                    async with node:
-                        sampling = asyncio.get_running_loop().create_task(self._sample(name, node))
-                        await node.stopped.wait()
-                        sampling.cancel()
-                except StorageFailed:
-                    pass  # the disk is still broken
-                await asyncio.sleep(_RESTART_S)
-
-        return main
-
-    async def _sample(self, name: str, node: Node) -> None:
-        while True:
-            found = sample(self._now_s(), node)
-            self.samples.append(found)
-            self.latest[name] = found
-            await asyncio.sleep(_SAMPLE_S)
-
-    def _running(self) -> dict[str, Node]:
-        return {
-            name: node
-            for name, node in self.nodes.items()
-            if self.world[name].is_alive and not node.stopped.is_set() and node.groups
-        }
-
-    def _leader(self) -> str:
-        """The node that leads the first group and that a majority follows, or empty."""
-        running = self._running()
-        group = self.scenario.groups.names[0]
-        for name, node in running.items():
-            if not node.group(group).raft.is_leader:
-                continue
-            followers = sum(n.group(group).raft.leader == name for n in running.values())
-            if followers > len(self.scenario.nodes) // 2:
-                return name
-        return ""
-
-    def _judge(self) -> None:
-        for name, node in self.nodes.items():
-            for group, judge in self.judges.items():
-                if group not in node.groups:
-                    continue
-                state = node.group(group).raft.state
-                seen = (node, state.term, state.role, state.commit, state.log.last)
-                if self.seen.get((name, group)) != seen:
-                    self.seen[name, group] = seen
-                    judge.observe(state)
 
     # --- clients ---------------------------------------------------------------------------------
 
@@ -250,22 +154,10 @@ class _Simulation:
         }
         world.call(next(iter(hosts.values())), self.crew.prepare())
         self.began_ns = world.now_ns
-        self.samples[:] = [s._replace(at_s=s.at_s - self.began_ns / 1e9) for s in self.samples]
+        shift_s, samples = self.began_ns / 1e9, self.nodes.samples
+        samples[:] = [sample._replace(at_s=sample.at_s - shift_s) for sample in samples]
         for region, running, lane in self.crew.lanes():
             hosts[region].spawn(self.crew.work(running, lane))
-
-    def _client(self, region: str, name: str) -> Client:
-        """A client that asks the nodes of its own region first."""
-        scenario = self.scenario
-        near = sorted(scenario.nodes, key=lambda node: scenario.region_of(node) != region)
-        return Client(
-            [Address(self.world[node].address, _PORT) for node in near],
-            cluster="experiment",
-            security=_PLAIN,
-            name=name,
-            timeout_s=scenario.client_timeout_s,
-            rng=random.Random(f"{self.seed} client {name}"),
-        )
 
     # --- faults ----------------------------------------------------------------------------------
 
@@ -274,7 +166,7 @@ class _Simulation:
             self.world.at(self.began_ns / 1e9 + fault.at_s, self._begin, fault)
 
     def _begin(self, fault: Fault) -> None:
-        resolved = self.scenario.resolve(fault, self._leader())
+        resolved = self.scenario.resolve(fault, self.nodes.leader())
         # Among nodes: clients beside a node reach it, whatever is cut between nodes.
         made = self.world.inject(
             resolved.kind,
@@ -306,6 +198,7 @@ class _Simulation:
 
     def _healed_s(self) -> float | None:
         ends = [record.ended_s or record.began_s for record in self._records()]
+        ends += [step.ended_s for step in self.operator.records if step.ended_s is not None]
         return max(ends, default=None)
 
     # --- the end ---------------------------------------------------------------------------------
@@ -315,25 +208,9 @@ class _Simulation:
             return True
         latest = (
             found if found is not None and found.at_s >= healed_s else None
-            for found in map(self.latest.get, self.scenario.nodes)
+            for found in map(self.nodes.latest.get, self._members())
         )
         return is_converged(latest, target, self.crew.served(), round(healed_s * 1e9))
-
-    def _replicas(self) -> tuple[ReplicaEnd, ...]:
-        found = []
-        for name, node in self._running().items():
-            for group in self.scenario.groups.names:
-                status = node.group(group).status()
-                found.append(ReplicaEnd(name, group, status.term, status.applied, status.digest))
-        return tuple(found)
-
-    def _agreed(self) -> bool:
-        ends = self._replicas()
-        views: dict[str, set[tuple[int, str]]] = {}
-        for end in ends:
-            views.setdefault(end.group, set()).add((end.applied, end.digest))
-        complete = len(ends) == len(self.scenario.nodes) * self.scenario.groups.count
-        return complete and all(len(found) == 1 for found in views.values())
 
 
 async def _nothing() -> None:
