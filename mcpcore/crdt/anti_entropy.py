@@ -158,6 +158,7 @@ class AntiEntropy:
         known = self._peers.get(peer)
         if known is not None:
             known.up, known.met, known.bulk = True, False, False
+            known.told = None  # whoever comes back may have lost its memory meanwhile
             known.sent, known.digest_ns = known.acked, now_ns
             known.answers.clear()
             known.repairs.clear()

@@ -184,6 +184,17 @@ class Causal:
         if self._built is not None:
             self._built.drop(dot, entry.path)
 
+    def let_go(self, dots: CausalContext) -> int:
+        """Drop the entries of these events, and count them as seen. Returns how many went.
+
+        For what all members let go of by an agreement of their own: it makes no delta.
+        """
+        gone = list(self._known_to(dots))
+        for dot in gone:
+            self._forget(dot)
+        self.context.join(dots)
+        return len(gone)
+
     # --- the lattice ----------------------------------------------------------------------------
 
     def join(self, other: Causal, /) -> None:

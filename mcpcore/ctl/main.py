@@ -72,7 +72,12 @@ RootGroup.families = {
     "lease": Family(
         "mcpcore.ctl.leases", "Grant, renew and revoke leases: keys that hang on one go with it."
     ),
-    "group": Family("mcpcore.ctl.groups", "Make, list and retire groups while the cluster runs."),
+    "group": Family(
+        "mcpcore.ctl.groups", "Make, list, retire and reunite groups while the cluster runs."
+    ),
+    "quarantine": Family(
+        "mcpcore.ctl.quarantine", "Decide about commands that a split left without an outcome."
+    ),
     "member": Family(
         "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
     ),

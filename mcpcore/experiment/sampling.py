@@ -47,7 +47,7 @@ def _sample(
         status["commit"],
         status["applied"],
         status["last_index"],
-        str(status["verdict"].get("state", "")) if status.get("verdict") else "",
+        str(status.get("verdict", {}).get("state", "")),
         None if offset_ns is None else offset_ns / 1e6,
         None if uncertainty_ns is None else uncertainty_ns / 1e6,
     )

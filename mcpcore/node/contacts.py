@@ -7,10 +7,11 @@ measured (``liveness``, the clock's exchanges, the scheduler); it must never jud
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mcpcore.node.liveness import LONG_AGO_NS, Liveness
+from mcpcore.raft.links import Links
 from mcpcore.raft.settings import MILLISECOND, SECOND
 from mcpcore.raft.suspicion import LocalHealth, PhiAccrual, SuspicionSettings
 
@@ -43,7 +44,7 @@ class Contacts:
         round_trip_ns: the shortest round trip to a peer, 0 if unknown.
     """
 
-    __slots__ = ("_liveness", "_phi", "_round_trip_ns", "health")
+    __slots__ = ("_liveness", "_phi", "_round_trip_ns", "health", "links")
 
     def __init__(self, liveness: Liveness, round_trip_ns: Callable[[str], int]) -> None:
         self._liveness = liveness
@@ -51,6 +52,14 @@ class Contacts:
         self._phi: dict[str, PhiAccrual] = {}
         self.health = LocalHealth(BEAT_SUSPICION)
         """How far we trust ourselves: ``health.multiplier`` is one while all is well."""
+        self.links = Links()
+        """The same for all groups of the node, and what they themselves measure."""
+
+    def refresh(self, peers: Iterable[str]) -> None:
+        """Tell the groups how near these are, and how far we trust ourselves."""
+        links = self.links
+        links.multiplier = self.health.multiplier
+        links.round_trips_ns = {peer: self._round_trip_ns(peer) for peer in peers}
 
     def heard(self, peer: str, now_ns: int) -> None:
         """A beat of ``peer`` arrived."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from mcpcore.node.neighbours import Neighbours
 from mcpcore.raft.core import Raft
 from mcpcore.raft.outcome import NEVER
+from mcpcore.raft.state import RaftState
 
 _ASK_AGAIN = 16
 """A group that found no room for its election asks again after this part of the timeout."""
@@ -24,8 +25,8 @@ class Deadlines:
         alarm: asks the node to ring at a moment, instead of the one named before.
     """
 
-    __slots__ = ("_alarm", "_alarm_ns", "_doings", "_idle_since_ns", "_neighbours", "_stand_ns",
-                 "retry_ns")  # fmt: skip
+    __slots__ = ("_alarm", "_alarm_ns", "_doings", "_idle_since_ns", "_listened_for_ns",
+                 "_neighbours", "_stand_ns", "retry_ns")  # fmt: skip
 
     def __init__(self, alarm: Callable[[int], None], neighbours: Neighbours) -> None:
         self._alarm = alarm
@@ -34,6 +35,7 @@ class Deadlines:
         self._doings = (0, 0, 0)
         self._idle_since_ns = 0
         self._stand_ns = 0
+        self._listened_for_ns = NEVER
         self.retry_ns = NEVER
         """When to offer the device again what it had no room for."""
 
@@ -67,6 +69,8 @@ class Deadlines:
             return
         state = raft.state
         if not raft.is_leader and state.election_deadline_ns <= now_ns:
+            if self._listens(state, now_ns):
+                return
             hold_ns = state.settings.election_timeout_ns
             if not self._neighbours.may_stand(state.group, now_ns, hold_ns):
                 self._stand_ns = now_ns + hold_ns // _ASK_AGAIN
@@ -82,6 +86,18 @@ class Deadlines:
                 self._neighbours.may_rest(state, now_ns)
             ):
                 raft.rest(now_ns)
+
+    def _listens(self, state: RaftState, now_ns: int) -> bool:
+        """Whether to listen first, once for each deadline: a timer that fires late fires *before*
+        what arrived meanwhile is read, and would accuse everybody.
+        """
+        due_ns = state.election_deadline_ns
+        listens_ns = min(self._neighbours.listens_ns(now_ns), state.patience.window_ns)
+        if not listens_ns or self._listened_for_ns == due_ns:
+            return False
+        self._listened_for_ns = due_ns
+        self._stand_ns = now_ns + listens_ns
+        return True
 
 
 def _give_way(raft: Raft, now_ns: int) -> None:

@@ -1,6 +1,6 @@
 """What a group may ask its node about the nodes around it.
 
-This module exists so that the driver of a group depends on four questions and not on whoever
+This module exists so that the driver of a group depends on five questions and not on whoever
 answers them (``Pulse``). It must never hold anything but the questions.
 """
 
@@ -23,6 +23,10 @@ class Neighbours(Protocol):
 
     def may_rest(self, state: RaftState, now_ns: int) -> bool:
         """Whether the nodes of all members hear of each other, and our disk answers."""
+        ...
+
+    def listens_ns(self, now_ns: int) -> int:
+        """For how much longer to listen before anybody is doubted, after we did not run."""
         ...
 
     def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:

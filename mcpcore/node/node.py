@@ -28,6 +28,7 @@ from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.freshness import Freshness
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
@@ -38,8 +39,10 @@ from mcpcore.node.meters import Meters
 from mcpcore.node.policies.hosting import Policies
 from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.pulse import Pulse
+from mcpcore.node.quarantining import QuarantineKeeper
 from mcpcore.node.repair import open_log
 from mcpcore.node.replicated_data import DataHub, ReplicatedData
+from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
@@ -103,6 +106,7 @@ class Node:
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
         self._judging: Judging | None = None
+        self._freshness: Freshness | None = None
         self._data: DataHub | None = None
         self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
@@ -210,6 +214,15 @@ class Node:
                 tell=self._membership.tell,
             )
             self._pulse.listener = self._judging.look
+            self._freshness = Freshness(
+                self._hosting,
+                self._pulse,
+                self._scheduler,
+                self._clocks.monotonic_ns,
+                clock=self._timekeeper.clock,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -229,6 +242,7 @@ class Node:
                 self._membership,
                 self._comparing,
                 self._judging,
+                self._freshness,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -240,6 +254,7 @@ class Node:
                     self._scheduler,
                     self._pulse,
                     self._judging,
+                    self._freshness,
                     self,
                     bulk,
                     self.meters,
@@ -266,6 +281,7 @@ class Node:
             raise
         self._membership.start(fresh)
         self._pulse.start()
+        self._freshness.start()
         for group in self._hosting:
             self._scheduler.wake(group)
 
@@ -383,6 +399,22 @@ class Node:
         await self._hosting.retire(name)
         assert self._policies is not None
         await self._policies.end(name)
+
+    def quarantine(self, group: str) -> QuarantineKeeper:
+        """What the log of a group gave up on this node, and what may be done with it.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).quarantine
+
+    def reunions(self, group: str) -> Reuniting:
+        """What waits for an operator in a group here, and the reports of past cuts.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        return self.group(group).reunions
 
     def made_as(self, name: str) -> GroupConfig:
         """How a group here was first made: its voters then, and its settings.

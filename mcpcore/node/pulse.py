@@ -22,7 +22,7 @@ from mcpcore.node.disk_watch import DiskFacts, DiskVerdict, DiskWatch
 from mcpcore.node.election_gate import ElectionGate
 from mcpcore.node.liveness import Beat, Liveness
 from mcpcore.node.node_words import beat_row, rouse_row
-from mcpcore.node.scheduler import Scheduler
+from mcpcore.node.scheduler import LATE_NS, Scheduler
 from mcpcore.node.sleepers import Sleeper, Sleepers, Tally, mark_of
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.raft.outcome import Role
@@ -89,6 +89,7 @@ class Pulse:
         self._gate = ElectionGate(elections_at_once)
         self.liveness = Liveness(life)
         self.contacts = Contacts(self.liveness, round_trip_ns)
+        scheduler.when_late = self.contacts.health.timer_ran
         self.sleepers = Sleepers()
         self.pace = Pace.of(())
         self.disk = DiskVerdict(stalled=False, full=False, probe=False)
@@ -119,7 +120,7 @@ class Pulse:
     def rang(self, now_ns: int) -> None:
         """One beat. All beats of a node, and those of its groups, fall on multiples of theirs."""
         beat_ns = self.pace.beat_ns
-        self.contacts.health.timer_ran(self._due_ns, now_ns)
+        self._judge_ourselves(now_ns)
         self._due_ns = now_ns + beat_ns - now_ns % beat_ns
         self._scheduler.alarm(self, self._due_ns)
         self._look_at_disk(now_ns)
@@ -134,6 +135,17 @@ class Pulse:
                 self._scheduler.say(peer, beat_row(beat), droppable=True)
         if self.listener is not None:
             self.listener(now_ns)
+
+    def _judge_ourselves(self, now_ns: int) -> None:
+        """A beat in time and a disk that answers are signs of health; the scheduler told of every
+        timer that was late.
+        """
+        health, pending_ns = self.contacts.health, self._device.oldest_pending_since_ns
+        if pending_ns is not None and now_ns - pending_ns > self.disk_bound_ns // 4:
+            health.slow()
+        elif now_ns - self._due_ns < LATE_NS:
+            health.well()
+        self.contacts.refresh(self._peers())
 
     def _look_at_disk(self, now_ns: int) -> None:
         device, before = self._device, self.disk
@@ -202,6 +214,10 @@ class Pulse:
             member == state.id or self.liveness.answered_ns(member) > fresh_ns
             for member in state.configuration.members
         )
+
+    def listens_ns(self, now_ns: int) -> int:
+        """For how much longer to listen before anybody is doubted, after we did not run."""
+        return self.contacts.health.listens_ns(now_ns)
 
     def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:
         """Whether a group may stand for election now; if not, it asks again later."""

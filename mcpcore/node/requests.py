@@ -49,6 +49,17 @@ class Op(IntEnum):
     BACKUP = 40
     """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
     none at its end. Administrators only; one at a time on a connection."""
+    QUARANTINE = 45
+    """(every): administrators only, as the next four; what this node has in quarantine, as a map;
+    ``every``: with what was decided."""
+    QUARANTINE_SHOW = 46
+    """(number): one entry, all its bytes, and why it may not be proposed again."""
+    QUARANTINE_DECIDE = 47
+    """(number, "discarded" or "reproposed", by, note): put on record."""
+    REUNION = 48
+    """(): what waits for an operator on this node, and the reports of past cuts, as a map."""
+    REUNITE = 49
+    """(episode, by): the reunion that waits may go ahead; None once that is durable."""
     POLICY = 50
     """(verb, body): a question to the policy that the group orders, or an edit of it, as
     ``mcpcore.node.policies.door`` reads them."""
@@ -72,6 +83,11 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.RETIRE_GROUP: (),
     Op.GROUPS: (),
     Op.BACKUP: (int,),
+    Op.QUARANTINE: (bool,),
+    Op.QUARANTINE_SHOW: (int,),
+    Op.QUARANTINE_DECIDE: (int, str, str, str),
+    Op.REUNION: (),
+    Op.REUNITE: (str, str),
     Op.POLICY: (str, bytes),
     Op.CHANGE: (tuple, bool),
 }

@@ -30,6 +30,9 @@ from mcpcore.raft.outcome import NEVER
 WORK_PER_TURN = 4096
 """In messages and entries: some ten milliseconds of work, and a beat of a few thousand groups."""
 
+LATE_NS = 50_000_000
+"""A timer this late is a sign that this node is slow, or was stopped."""
+
 SLEEP_MAX_NS = 3600 * 1_000_000_000
 """The loop's timer is set for no longer than this; loops refuse some very distant moments."""
 
@@ -92,6 +95,8 @@ class Scheduler:
         self._timer_ns = NEVER
         self._ringing = False
         self._closed = False
+        self.when_late: Callable[[int, int], None] | None = None
+        """Told when a timer was due and when it ran, if that was ``LATE_NS`` later."""
         self._pack = msgpack.Packer().pack  # 0.4 us less than packb
 
     def close(self) -> None:
@@ -189,8 +194,11 @@ class Scheduler:
 
     def _ring(self) -> None:
         """Everybody whose moment has come, once, however long nobody looked."""
+        due_ns = self._timer_ns
         self._timer, self._timer_ns = None, NEVER
         now_ns = self._clocks.monotonic_ns()
+        if now_ns - due_ns >= LATE_NS and self.when_late is not None:
+            self.when_late(due_ns, now_ns)
         self._ringing = True
         try:
             for sleeper in self._wheel.due(now_ns):

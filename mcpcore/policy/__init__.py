@@ -1,5 +1,6 @@
 """Policies that merge without lying: signed statements, a pure merge, and a safe view of it."""
 
+from mcpcore.policy.compaction import stable_events, superseded
 from mcpcore.policy.conditions import ALWAYS, All, AnyOf, Cel, Clause, Condition, Not
 from mcpcore.policy.conflicts import Conflict, Kind, find_conflicts
 from mcpcore.policy.edits import Add, Drop, Edit, Enrol, Expel, Note, Settle
@@ -84,5 +85,7 @@ __all__ = [
     "loosen",
     "own",
     "resolve",
+    "stable_events",
+    "superseded",
     "trust",
 ]

@@ -83,6 +83,11 @@ def find_conflicts(view: View) -> list[Conflict]:
     return [c for c in found.values() if settlement(view, c) is None]
 
 
+def conflict_ids(view: View) -> set[str]:
+    """The ids of all conflicts, settled or not."""
+    return {conflict.id for conflict in _all(view)}
+
+
 def settlement(view: View, conflict: Conflict) -> Edit | None:
     """The edit that settles a conflict, if one of its tenants did; the first by order of time."""
     found = [e for e in view.settled.get(conflict.id, ()) if e.tenant in conflict.tenants]

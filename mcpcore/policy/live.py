@@ -64,6 +64,8 @@ class Live(Rules):
         commands = [read_command(entry.command) for entry in entries]
         if any(command[0] != "loosen" for command in commands):
             self._known.update((edit.encode(), edit) for edit in fresh)
+            gone = prefix.compacted
+            self._known = {d: e for d, e in self._known.items() if e.dot not in gone}
             self._begin()
             return
         ordered = [decode(data) for _, data in commands if isinstance(data, bytes)]

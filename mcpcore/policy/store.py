@@ -82,6 +82,7 @@ class PolicyStore:
         self._live: Live | None = None
         self._live_of = CausalContext()
         self._live_count = 0
+        self._shed = CausalContext()
 
     # --- editing --------------------------------------------------------------------------------
 
@@ -190,6 +191,15 @@ class PolicyStore:
             InvalidInput: it is another log.
         """
         self.prefix = self.prefix.join(prefix)
+        gone = self.prefix.compacted
+        if gone != self._shed:
+            self.state.let_go(gone)
+            self._shed = gone.copy()
+
+    def sheds(self, prefix: Prefix) -> bool:
+        """Whether :meth:`follow` would take edits out of the set: those that the log lets go of."""
+        gone = prefix.compacted
+        return gone != self._shed and any(dot in gone for dot in self.state.entries)
 
     def copy(self, replica: str) -> PolicyStore:
         """Another replica that has all that this one has."""

@@ -241,6 +241,15 @@ class LocalHealth:
         """Something of ours went in time."""
         self.score = max(0, self.score - 1)
 
+    def listens_ns(self, now_ns: int) -> int:
+        """For how much longer to listen before anybody is accused: after each absence as long as
+        it lasted, because what arrived meanwhile is still to be read.
+        """
+        if not self._absences:
+            return 0
+        due_ns, ran_ns = self._absences[-1]
+        return max(0, ran_ns + (ran_ns - due_ns) - now_ns)
+
     def absent_ns(self, since_ns: int, until_ns: int) -> int:
         """For how much of that time we did not run."""
         absent_ns, counted_to = 0, since_ns

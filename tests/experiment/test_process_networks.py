@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -191,3 +193,14 @@ async def test_an_obstacle_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("PATH", "/nonexistent")
     assert "ip, iptables, iptables-restore" in await obstacle(Isolation.NETNS)
+
+
+def test_isolation_of_simulated_nodes_is_refused_in_words() -> None:
+    command = ("mcpcore.ctl", "experiment", "run", "bridge", "--isolation", "netns")
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mcpctl: --isolation: only processes are kept apart. Add --world processes\n"
+    )

@@ -34,6 +34,14 @@ async def test_a_leader_cut_off_at_the_peer_port_loses_office_and_the_others_ele
     )
     assert seen[others[0]]["term"] > seen[old]["term"] or seen[old]["leader"] != old
     await store.put("during", "2")
+    await until(
+        cluster,
+        lambda found: (
+            found[old]["verdict"]["state"] == "read_only"
+            and all(found[name]["verdict"]["state"] == "healthy" for name in others)
+        ),
+        "the side without a quorum says that it is read-only, the other that all is well",
+    )
     assert await cut.effects() > 0, "iptables dropped nothing"
 
     await cluster.heal()
@@ -43,6 +51,7 @@ async def test_a_leader_cut_off_at_the_peer_port_loses_office_and_the_others_ele
         lambda found: (
             len({(each["term"], each["leader"]) for each in found.values()}) == 1
             and len({each["applied"] for each in found.values()}) == 1
+            and {each["verdict"]["state"] for each in found.values()} == {"healthy"}
             and len(found) == 3
         ),
         "all three agree again",

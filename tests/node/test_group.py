@@ -119,6 +119,9 @@ class Alone:
     def may_rest(self, state: RaftState, now_ns: int) -> bool:
         return False
 
+    def listens_ns(self, now_ns: int) -> int:
+        return 0
+
     def may_stand(self, group: str, now_ns: int, hold_ns: int) -> bool:
         return True
 

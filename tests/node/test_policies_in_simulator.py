@@ -200,3 +200,38 @@ def test_a_policy_ends_with_its_group() -> None:
         world.call("edge", retire())
         with pytest.raises(UnknownData, match="policy main"):
             cluster.policy("edge")
+
+
+def test_overtaken_edits_go_everywhere_and_come_back_nowhere_not_even_from_an_old_disk() -> None:
+    with World(seed=10) as world:
+        cluster = PolicyCluster(world)
+        for _ in range(3):
+            cluster.edit("edge", lambda policy: policy.add(SHOP, DEPLOY))
+            world.run_until(lambda: all(answers(cluster)), within_s=5)
+            cluster.edit("hangzhou", lambda policy: policy.drop(SHOP, DEPLOY))
+            world.run_until(lambda: not any(answers(cluster)), within_s=5)
+        cluster.edit("edge", lambda policy: policy.add(SHOP, FREEZE))
+        world.run(6)  # every member tells what it knows
+
+        async def compact() -> None:
+            assert cluster.policy(cluster.leader()).compact() == 6
+
+        cluster.hosts[follower(cluster)].suspend()
+        world.run(1)
+        world.heal()
+        world.run(12)
+        world.call(cluster.leader(), compact())
+        world.run_until(
+            lambda: all(len(cluster.policy(name).store.edits()) == 1 for name in NAMES),
+            within_s=10,
+        )
+        for host in cluster.hosts.values():
+            host.crash()
+        cluster.hosts["edge"].wipe()
+        world.run(1)
+        for host in cluster.hosts.values():
+            host.restart()
+        world.run(3)
+        world.run_until(cluster.settled, within_s=20)
+        assert [len(cluster.policy(name).store.edits()) for name in NAMES] == [1, 1, 1]
+        assert answers(cluster) == [False, False, False]

@@ -210,3 +210,12 @@ def test_absence_is_never_more_than_the_time_itself(spans, since, length) -> Non
 def test_numbers_that_make_no_sense_are_refused_by_name(change, named) -> None:
     with pytest.raises(InvalidInput, match=named):
         SuspicionSettings(**change)
+
+
+def test_after_an_absence_a_judge_listens_for_as_long_as_it_was_away() -> None:
+    health = LocalHealth(SuspicionSettings())
+    assert health.listens_ns(0) == 0
+    health.timer_ran(1 * SECOND, 3 * SECOND)
+    assert health.listens_ns(3 * SECOND) == 2 * SECOND
+    assert health.listens_ns(4 * SECOND) == 1 * SECOND
+    assert health.listens_ns(9 * SECOND) == 0

@@ -35,11 +35,13 @@ from mcpcore.policy import (
     Statement,
     explain,
     resolve,
+    stable_events,
+    superseded,
 )
 from mcpcore.policy.apply import apply_document
 from mcpcore.policy.documents import Document
 from mcpcore.policy.edits import Edit
-from mcpcore.policy.log import loosen
+from mcpcore.policy.log import compact, loosen
 from mcpcore.policy.resolve import find_open
 
 logger = logging.getLogger("mcpcore.node.policies")
@@ -48,6 +50,9 @@ AGAIN_S: Final = 0.25
 """How long a gift that could not be proposed waits before the next attempt."""
 UNDER_WAY_MAX: Final = 256
 CHANGES_KEPT: Final = 1024
+TIDY_S: Final = 30.0
+TIDY_EDITS: Final = 64
+"""How often the leader looks for edits to let go of, and how many new ones make it worth a look."""
 UNSURE_NS: Final = 3_600_000_000_000
 """The uncertainty of an edit's time while no majority of the clocks agrees."""
 
@@ -107,15 +112,18 @@ class PolicyService:
         """The replica. Ask it what you like; change it through this service alone."""
         self.refused: dict[bytes, str] = {}
         """Gifts that the log has refused, and why; they are not proposed again."""
+        self._tidied_at = 0
         machine.grown = self._grown
         data.listeners.append(self._heard)
         group.listeners.append(lambda changed: self._wake())
         self._learn()
         self._wake()
+        self._tidying = asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
 
     def close(self) -> None:
         """Propose nothing more, and end all who follow the changes."""
         self._closed = True
+        self._tidying.cancel()
         if self._again is not None:
             self._again.cancel()
         for listener in self._listeners:
@@ -281,6 +289,40 @@ class PolicyService:
         reading = self._clock.reading()
         return Reading(self._clock.now(), UNSURE_NS) if reading is None else reading
 
+    def compact(self, *, at_least: int = 1) -> int:
+        """Have all replicas let go of edits that were overtaken and that every member knows.
+
+        The leader does so by itself now and then. Returns how many edits are to go; they do so when
+        the log has ordered it.
+
+        Args:
+            at_least: do nothing for fewer.
+
+        Raises:
+            Rejected: this node does not lead the group.
+        """
+        context = self.store.state.context
+        stable = stable_events(context, self._data.peers, self._data.told)
+        known = self.store.prefix.compacted
+        gone = superseded(self.store.view, stable) if stable else known
+        count = len(gone) - len(known)
+        if count >= max(1, at_least):
+            self._group.propose(compact(gone)).add_done_callback(_settled)
+        return count
+
+    def _tidy(self) -> None:
+        self._tidying = asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+        grown = len(self.store.state.entries) - self._tidied_at
+        if not self._group.raft.is_leader or grown < TIDY_EDITS:
+            return
+        self._tidied_at = len(self.store.state.entries)
+        try:
+            count = self.compact(at_least=TIDY_EDITS)
+        except Rejected as refusal:
+            logger.info("policy %s: not compacted now: %s", self.name, refusal)
+        else:
+            self._tidied_at -= count
+
     # --- the log --------------------------------------------------------------------------------
 
     def order(self, command: bytes) -> asyncio.Future[Applied]:
@@ -298,8 +340,11 @@ class PolicyService:
 
     def _learn(self) -> None:
         """Take over what the group has ordered."""
-        before = self.store.prefix
-        self.store.follow(self._machine.prefix)
+        before, known = self.store.prefix, self._machine.prefix
+        if self.store.sheds(known):
+            self._data.shed(lambda: self.store.follow(known))
+        else:
+            self.store.follow(known)
         if self.store.prefix is not before:
             for data in [d for d in self.refused if self.store.prefix.has(d)]:
                 del self.refused[data]
@@ -364,3 +409,9 @@ class PolicyService:
     def _ring(self) -> None:
         self._again = None
         self._carry()
+
+
+def _settled(proposed: asyncio.Future[Applied]) -> None:
+    """A compaction that did not get through is tried again the next time."""
+    if not proposed.cancelled() and proposed.exception() is not None:
+        logger.info("not compacted now: %s", proposed.exception())
