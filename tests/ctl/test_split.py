@@ -77,6 +77,6 @@ def test_changes_are_told_as_they_come(town: Town) -> None:
         assert any(line.startswith("edge\tlost\t") for line in watching.stdout)
     finally:
         watching.kill()
-        watching.wait(10)
+        watching.communicate(timeout=10)
         town.start("edge")
         town.wait_until_well()
