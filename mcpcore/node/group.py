@@ -246,16 +246,10 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         raft = self.raft
-        if (
-            self._closed
-            or not raft.is_leader
-            or raft.state.stateless
-            or self.applying.watch.divergence is not None
-        ):
+        if self._closed or raft.state.stateless or self.applying.watch.divergence is not None:
             self._refuse_if_closed()
             self._refuse_without_state()
             self._refuse_if_in_doubt()
-            self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
@@ -263,7 +257,11 @@ class Group:
         if raft.quiet:
             self.rouse()
         now_ns = self._clocks.monotonic_ns()
-        entry = raft.propose(data, now_ns, kind)
+        try:
+            entry = raft.propose(data, now_ns, kind)
+        except Rejected:
+            self._refuse_if_read_only()  # says more than that another member leads
+            raise
         self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)

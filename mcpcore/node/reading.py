@@ -67,9 +67,8 @@ class Reading:
                 answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
         group = self._raft.state.group
         future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        if consistency is not Consistency.STALE and (
-            self._rouse() or quiescence.just_woken(self._raft.state)
-        ):
+        woke = consistency is not Consistency.STALE and self._rouse()
+        if consistency is Consistency.LEASE and (woke or quiescence.just_woken(self._raft.state)):
             # A leader that slept has no lease yet; asking a quorum promises no less.
             consistency = Consistency.LINEARIZABLE
         if consistency is Consistency.LINEARIZABLE:

@@ -282,7 +282,7 @@ class Reads:
         except Exception as bug:  # noqa: BLE001 - it changes nothing, so only the asker is concerned
             fail(future, MachineFault(self._group, repr(bug)))
         else:
-            future.set_result(ReadResult(applied, found, bound))
+            future.set_result(_new(ReadResult, (applied, found, bound)))
 
 
 def fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exception) -> None:
