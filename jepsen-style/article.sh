@@ -119,6 +119,7 @@ while [ $((SECONDS - began)) -lt "$WATCH_S" ]; do
     [ $written -gt 0 ] || say "after $((SECONDS - began)) s: the first write is acknowledged on the majority's side"
     written=$((written + 1))
   fi
+  sleep 0.3
   if [ $((SECONDS - began)) -ge $next ]; then
     say "after $((SECONDS - began)) s, $written writes acknowledged on the majority's side"
     show "${left[0]}" "$MCPCTL" status --as ops --endpoints "$TWO"
