@@ -1,4 +1,4 @@
-"""`mcpctl group`: make, list and retire groups while the cluster runs.
+"""`mcpctl group`: make, list, retire and reunite groups while the cluster runs.
 
 This module exists so that a group needs no new configuration file and no restart. It is loaded on
 demand.
@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from mcpcore.ctl import reunions
 from mcpcore.ctl.exits import ExitCode, complain, one_line
 from mcpcore.ctl.options import ClusterOptions, Output, OutputOption, on_cluster
 from mcpcore.ctl.output import say_json, say_table
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 app = typer.Typer(
     name="group",
-    help="Make, list and retire groups while the cluster runs.",
+    help="Make, list, retire and reunite groups while the cluster runs.",
     no_args_is_help=True,
 )
 
@@ -153,6 +154,10 @@ def retire(
     had_it = _with_client(cluster, work)
     where = f"on {', '.join(had_it)}" if had_it else "before"
     typer.echo(f"group {name} was retired {where}")
+
+
+app.command()(reunions.reunite)
+app.command()(reunions.divergence)
 
 
 def _with_client(options: ClusterOptions, work: Callable[[Client], Awaitable[T]]) -> T:

@@ -26,6 +26,8 @@ from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.identity import check_name
 from mcpcore.node.transport.limits import Limits
 from mcpcore.node.transport.security import Plaintext, Security, Tls
+from mcpcore.raft.quarantine import QuarantineLimits
+from mcpcore.raft.reunion import Intervene, ReunionSettings
 from mcpcore.raft.settings import SECOND, RaftSettings
 from mcpcore.raft.split import SplitSettings
 
@@ -107,6 +109,8 @@ def load_node_config(path: str | Path) -> NodeFile:
         )
     limits = _limits(root.table("limits"))
     split = _split(root.table("split"))
+    quarantine = _in_seconds(QuarantineLimits, root.table("quarantine"))
+    reunion = _reunion(root.table("reunion"))
     scrub_bytes_per_s = SCRUB_BYTES_PER_S
     if "scrub_bytes_per_s" in root:
         scrub_bytes_per_s = root.integer("scrub_bytes_per_s")
@@ -137,6 +141,8 @@ def load_node_config(path: str | Path) -> NodeFile:
         bootstrap=bootstrap,
         zone=zone,
         split=split,
+        quarantine=quarantine,
+        reunion=reunion,
         replicated=replicated,
         data_budget=data_budget,
         versions=versions,
@@ -269,6 +275,23 @@ def _settings(table: Table) -> RaftSettings:
 
 def _split(table: Table) -> SplitSettings:
     return _in_seconds(SplitSettings, table)
+
+
+def _reunion(table: Table) -> ReunionSettings:
+    """The gap is the split detector's; when to ask, and from how many times the gap on."""
+    given: dict[str, Any] = {}
+    if "intervention_factor" in table:
+        given["intervention_factor"] = table.number("intervention_factor")
+    if "intervene" in table:
+        known = {str(case.value): case for case in Intervene}
+        word = table.text("intervene", '"when split loses"')
+        if word not in known:
+            table.refuse(
+                "intervene", f"{word!r} is none of {', '.join(known)}", nearest(word, known)
+            )
+        given["intervene"] = known[word]
+    table.finish()
+    return _made(ReunionSettings, given, table, {})
 
 
 def _in_seconds(kind: Callable[..., T], table: Table) -> T:

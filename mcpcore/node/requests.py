@@ -49,9 +49,24 @@ class Op(IntEnum):
     BACKUP = 40
     """(0): begins; answered with (handle, description). (handle): the next bytes of the state, or
     none at its end. Administrators only; one at a time on a connection."""
+    QUARANTINE = 45
+    """(every): administrators only, as the next four; what this node has in quarantine, as a map;
+    ``every``: with what was decided."""
+    QUARANTINE_SHOW = 46
+    """(number): one entry, all its bytes, and why it may not be proposed again."""
+    QUARANTINE_DECIDE = 47
+    """(number, "discarded" or "reproposed", by, note): put on record."""
+    REUNION = 48
+    """(): what waits for an operator on this node, and the reports of past cuts, as a map."""
+    REUNITE = 49
+    """(episode, by): the reunion that waits may go ahead; None once that is durable."""
     POLICY = 50
     """(verb, body): a question to the policy that the group orders, or an edit of it, as
     ``mcpcore.node.policies.door`` reads them."""
+    VERDICTS = 51
+    """(b""): events follow, one for each change of this node's verdict on a group, until CANCEL."""
+    VERDICT = 52
+    """(): the node's verdict on a group with all its evidence, and its history, as a map."""
     CHANGE = 30
     """(changes, force): administrators only; answered with (term, index) once the change of
     membership is committed. What a change looks like is in ``changes``."""
@@ -64,6 +79,8 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
     Op.STATUS: (),
+    Op.VERDICTS: (bytes,),
+    Op.VERDICT: (),
     Op.SURVEY: (),
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),
@@ -72,6 +89,11 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.RETIRE_GROUP: (),
     Op.GROUPS: (),
     Op.BACKUP: (int,),
+    Op.QUARANTINE: (bool,),
+    Op.QUARANTINE_SHOW: (int,),
+    Op.QUARANTINE_DECIDE: (int, str, str, str),
+    Op.REUNION: (),
+    Op.REUNITE: (str, str),
     Op.POLICY: (str, bytes),
     Op.CHANGE: (tuple, bool),
 }
