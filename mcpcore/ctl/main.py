@@ -101,6 +101,11 @@ RootGroup.families = {
     "backup": Family(
         "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
     ),
+    "dash": Family("mcpcore.ctl.dash", "A live page: who leads, who is cut off, and what to do."),
+    "top": Family("mcpcore.ctl.top", "The same as `dash`, in this terminal."),
+    "observe": Family(
+        "mcpcore.ctl.observe", "Print alert rules for Prometheus and a dashboard for Grafana."
+    ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
     "policy": Family(
         "mcpcore.ctl.policy", "Look over, merge, explain and export policies, decide conflicts."

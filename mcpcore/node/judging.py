@@ -79,6 +79,8 @@ class Judging:
         self._cases: dict[str, _Case] = {}
         self._unwell: dict[str, None] = {}
         self._suspected: set[str] = set()
+        self._seen: set[str] = set()
+        self._slept_well: dict[str, int] = {}
         self._looked_ns = clocks.monotonic_ns()
         self.listeners: list[Listener] = []
 
@@ -91,7 +93,13 @@ class Judging:
         if not self._may_judge(group):
             return None
         now_ns = max(self._looked_ns, group.raft.state.now_ns)
-        return self._judge(group, self._survey(now_ns), None)
+        around = self._survey(now_ns)
+        if group.name in self._cases or not group.raft.quiet:
+            return self._judge(group, around, None)
+        detector = SplitDetector(self._settings)
+        detector.observe(gather(group, around, {}), now_ns)
+        since_ns = self._slept_well.get(group.name, now_ns)
+        return None if detector.verdict is None else replace(detector.verdict, since_ns=since_ns)
 
     def unwell(self, name: str) -> Verdict | None:
         """The latest verdict on a group that is not well; None if it is, or is not judged here.
@@ -143,6 +151,7 @@ class Judging:
             self._judge(group, around, letters)
         for peer, notes in letters.items():
             self._tell(peer, notes)
+        self._let_sleep()
 
     def heard(self, peer: str, note: ViewTold) -> None:
         """A peer says how a group looks from there."""
@@ -159,6 +168,19 @@ class Judging:
         self._forget(name)
 
     # --- inside --------------------------------------------------------------------------------
+
+    def _let_sleep(self) -> None:
+        """A group that fell asleep and was well is remembered by one number, for a node may have
+        thousands.
+        """
+        awake = self._pulse.awake
+        for name in self._seen - awake.keys():
+            case = self._cases.get(name)
+            if case is not None and name not in self._unwell and len(case.detector.history) <= 2:
+                verdict = self._cases.pop(name).detector.verdict
+                if verdict is not None:
+                    self._slept_well[name] = verdict.since_ns
+        self._seen = set(awake)
 
     def _asleep_and_unwell(self) -> list[tuple[str, Group]]:
         awake, found = self._pulse.awake, []
@@ -248,3 +270,4 @@ class Judging:
     def _forget(self, name: str) -> None:
         self._cases.pop(name, None)
         self._unwell.pop(name, None)
+        self._slept_well.pop(name, None)

@@ -28,6 +28,7 @@ from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.freshness import Freshness
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
@@ -105,6 +106,7 @@ class Node:
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
         self._judging: Judging | None = None
+        self._freshness: Freshness | None = None
         self._data: DataHub | None = None
         self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
@@ -212,6 +214,15 @@ class Node:
                 tell=self._membership.tell,
             )
             self._pulse.listener = self._judging.look
+            self._freshness = Freshness(
+                self._hosting,
+                self._pulse,
+                self._scheduler,
+                self._clocks.monotonic_ns,
+                clock=self._timekeeper.clock,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -231,6 +242,7 @@ class Node:
                 self._membership,
                 self._comparing,
                 self._judging,
+                self._freshness,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -242,6 +254,7 @@ class Node:
                     self._scheduler,
                     self._pulse,
                     self._judging,
+                    self._freshness,
                     self,
                     bulk,
                     self.meters,
@@ -268,6 +281,7 @@ class Node:
             raise
         self._membership.start(fresh)
         self._pulse.start()
+        self._freshness.start()
         for group in self._hosting:
             self._scheduler.wake(group)
 

@@ -28,7 +28,7 @@ from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
 from mcpcore.node.changes import from_rows
 from mcpcore.node.config import GroupConfig
-from mcpcore.node.group import Applied, Consistency
+from mcpcore.node.group import Applied
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.policies.door import answer
 from mcpcore.node.policies.machine import PolicyMachine
@@ -42,6 +42,7 @@ from mcpcore.node.requests import (
 )
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.identity import Role
+from mcpcore.node.waiting import ReadResult, parse_consistency
 from mcpcore.raft.types import EntryKind
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class _Served:
         elif op is Op.QUERY:
             question, consistency = arguments
             self._count(group)
-            reading = self._node.group(group).read(question, Consistency.parse(consistency))
+            reading = self._node.group(group).read(question, parse_consistency(consistency))
             self._answer_later(number, reading)
         elif op is Op.GROUPS:
             self._reply(number, self._node.groups_in_brief())
@@ -235,7 +236,8 @@ class _Served:
         pump.wake()
 
     def _reply(self, number: int, body: object) -> None:
-        reply = encode_reply(number, Status.OK, body)
+        told = body.row() if isinstance(body, ReadResult) else body
+        reply = encode_reply(number, Status.OK, told)
         most = self._node.config.limits.max_frame_bytes
         if len(reply) <= most:
             self._connection.send(reply)
