@@ -239,8 +239,8 @@ def main(minutes: float, profiles: list[str]) -> None:
                 flush=True,
             )
     print(
-        f"\n> CPython {platform.python_version()}, real nodes in the simulator, {minutes:g} virtual "
-        f"minutes each and {KILLS} killed leaders, seed {SEED}, {time.time() - began:.0f} s."
+        f"\n> CPython {platform.python_version()}, real nodes in the simulator, {minutes:g} "
+        f"virtual minutes each and {KILLS} killed leaders, seed {SEED}, {time.time() - began:.0f} s."
     )
 
 
