@@ -78,6 +78,9 @@ RootGroup.families = {
     "quarantine": Family(
         "mcpcore.ctl.quarantine", "Decide about commands that a split left without an outcome."
     ),
+    "split": Family(
+        "mcpcore.ctl.split", "Ask each node whether a group is split, why, and what to do."
+    ),
     "member": Family(
         "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
     ),

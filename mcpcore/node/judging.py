@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mcpcore.clock import ClockHealth, ClockState
 from mcpcore.errors import GroupReadOnly
@@ -26,9 +27,11 @@ from mcpcore.node.hosting import Hosting
 from mcpcore.node.notes import Note, ViewTold
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.storage.contract import LogDevice
+from mcpcore.node.verdict_stream import VerdictStream
 from mcpcore.raft.split import SplitDetector, SplitSettings, SplitState, Verdict
 
 logger = logging.getLogger("mcpcore.node.verdicts")
+
 
 Listener = Callable[[Verdict], None]
 """Hears every verdict whose state changed. Must be quick, and not raise."""
@@ -82,6 +85,7 @@ class Judging:
         self._seen: set[str] = set()
         self._slept_well: dict[str, int] = {}
         self._looked_ns = clocks.monotonic_ns()
+        self._streams: dict[VerdictStream, None] = {}
         self.listeners: list[Listener] = []
 
     # --- what is asked -------------------------------------------------------------------------
@@ -111,6 +115,39 @@ class Judging:
         """How the verdict on a group has changed since this node started, the oldest first."""
         case = self._cases.get(group.name)
         return () if case is None else tuple(case.detector.history)
+
+    def explain(self, group: Group) -> dict[str, Any]:
+        """The verdict on a group with all its evidence and how it came about, in plain values."""
+        verdict, now_ns = self.verdict(group), max(self._looked_ns, group.raft.state.now_ns)
+        return {
+            "verdict": verdict.as_dict() if verdict is not None else None,
+            "history": [
+                {
+                    "ago_s": max(0, now_ns - each.since_ns) / 1e9,
+                    "state": each.state.value,
+                    "sentence": each.sentence,
+                }
+                for each in self.history(group)
+            ],
+        }
+
+    def stream(self, wake: Callable[[], None] = lambda: None) -> VerdictStream:
+        """Every change from now on; first the verdicts on groups that are not well already."""
+        stream = VerdictStream(self._left, wake)
+        self._streams[stream] = None
+        for name in self._unwell:
+            verdict = self._cases[name].detector.verdict
+            if verdict is not None:
+                stream.put(verdict)
+        return stream
+
+    def _left(self, stream: VerdictStream) -> None:
+        self._streams.pop(stream, None)
+
+    def close(self) -> None:
+        """End all streams."""
+        for stream in list(self._streams):
+            stream.close()
 
     def refusal(self, group: Group, now_ns: int) -> GroupReadOnly | None:
         """Why a member that does not lead refuses writes; None if it can say who leads instead.
@@ -260,6 +297,8 @@ class Judging:
         logger.log(level, "%s", verdict)
         for listener in list(self.listeners):
             listener(verdict)
+        for stream in list(self._streams):
+            stream.put(verdict)
 
     def _case(self, name: str) -> _Case:
         case = self._cases.get(name)

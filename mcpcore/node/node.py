@@ -52,6 +52,7 @@ from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.verdict_stream import VerdictStream
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
 from mcpcore.raft.split import SplitState
@@ -299,7 +300,13 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (self._scheduler, self._membership, self._comparing, self._policies):
+            for part in (
+                self._scheduler,
+                self._membership,
+                self._comparing,
+                self._policies,
+                self._judging,
+            ):
                 if part is not None:
                     part.close()
             stopping = self._let_go()
@@ -464,6 +471,27 @@ class Node:
             "groups": self._hosting.in_brief(),
             "retired": self._hosting.retired,
         }
+
+    def verdicts(self, wake: Callable[[], None] = lambda: None) -> VerdictStream:
+        """Changes of this node's verdicts on its groups, as they come; first what is not well now.
+
+        ``async for verdict, passed_over in node.verdicts():`` - of each group only the newest
+        change waits to be taken. The stream ends with the node; ``close`` it to leave earlier.
+
+        Args:
+            wake: called when there is something to take.
+        """
+        assert self._judging is not None, "the node is not started"
+        return self._judging.stream(wake)
+
+    def explain(self, group: str) -> dict[str, Any]:
+        """The verdict on a group, all its evidence and its history, in plain values.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        assert self._judging is not None, "the node is not started"
+        return self._judging.explain(self.group(group))
 
     def back_up(self, group: str) -> Backup:
         """The applied state of a group as it is now, to be read piece by piece.

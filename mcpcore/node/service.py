@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcpcore.errors import (
@@ -42,6 +43,7 @@ from mcpcore.node.requests import (
 )
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.identity import Role
+from mcpcore.node.verdict_stream import VerdictWatch
 from mcpcore.node.waiting import ReadResult, parse_consistency
 from mcpcore.raft.types import EntryKind
 
@@ -145,6 +147,10 @@ class _Served:
             self._reply(number, None)
         elif op is Op.WATCH:
             self._watch(number, group, arguments[0])
+        elif op is Op.VERDICTS:
+            self._follow(number, lambda wake: VerdictWatch(self._node.verdicts(wake)))
+        elif op is Op.VERDICT:
+            self._reply(number, self._node.explain(group))
         elif op is Op.CANCEL:
             watching = self._watches.pop(arguments[0], None)
             if watching is not None:
@@ -225,13 +231,17 @@ class _Served:
         machine = self._node.group(group).state.machine
         if not isinstance(machine, Watchable):
             raise InvalidInput(f"the machine of group {group} cannot be watched")
+        self._follow(number, partial(machine.watching, request), group)
+
+    def _follow(
+        self, number: int, begin: Callable[[Callable[[], None]], Watching], group: str = ""
+    ) -> None:
         if number in self._watches:
             raise InvalidInput(f"request {number} is a watch already")
         if len(self._watches) >= MAX_WATCHES_PER_CLIENT:
             raise QueueFull(group, "watches of one client", MAX_WATCHES_PER_CLIENT)
         pump = _Pump(self._connection, number, lambda: self._watches.pop(number, None))
-        watching = machine.watching(request, pump.wake)
-        self._watches[number] = pump.watching = watching
+        self._watches[number] = pump.watching = begin(pump.wake)
         self._reply(number, None)
         pump.wake()
 

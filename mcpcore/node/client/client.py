@@ -313,6 +313,11 @@ class Client:
 
         return await self._retry(group, ask, self._deadline(timeout_s), Attempts())
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The nodes that this client was told of."""
+        return tuple(self._endpoints)
+
     async def status(self, *, timeout_s: float = 3.0) -> dict[str, dict[str, Any] | Exception]:
         """Every node's own account of itself, or why it could not be had, by address."""
         return await self.ask_each(Op.STATUS, timeout_s=timeout_s)
