@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs mutants jepsen soak clean
+.PHONY: help demo test lint fmt docs mutants jepsen soak bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ jepsen: $(VENV)/.installed-test ## workloads against nemeses, a short matrix in 
 
 soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
 	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)
+
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	@echo "Installing mcpcore and its benchmark tools into $(VENV) (once)..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' && touch $@
+
+bench: $(VENV)/.installed-bench ## every benchmark against its peers (about 15 minutes on an idle machine); into bench/
+	$(BIN)/python -m benchmarks $(or $(BENCH),all) --seconds 0.6 --rounds 3 --json bench/result.json \
+	  --markdown bench/result.md --html bench/result.html $(BENCH_ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,26 +1,24 @@
-"""How fast histories are judged, and whether budgets hold. Run: python benchmarks/check.py
+"""How fast histories are judged, and whether budgets hold.
 
-Each row names what it must stay under and how it came out; the exit status is 1 if any row is over.
-Times are processor time of the row's own process, so that a busy machine changes little.
 The histories are made here, from seeds; the hard one has the shape of Porcupine's c50-bad (fifty
 clients that append to ten keys, many at once, with a lost append now and then).
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
-from statistics import median
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.harness.bench import Bench, Measure, Measured
+from benchmarks.harness.figures import Case
+from benchmarks.peers.foreign import serving
 from mcpcore.check.budget import Budget
 from mcpcore.check.bylog import check_by_log
 from mcpcore.check.history import History, LogPosition, Operation, Outcome, Recorder
@@ -158,84 +156,94 @@ def transactions(count: int) -> History:
     return recorder.history()
 
 
-Row = tuple[str, Callable[[], History], Callable[[History], Judgement], Verdict, float]
+Judge = Callable[[History], Judgement]
+Row = tuple[str, Callable[[], History], Judge, Verdict]
+JUDGED = {"judged": Measure("ms", "less"), "memory": Measure("MiB", "less")}
+WITHIN_S = 300.0
+LENGTHS = (1_000, 10_000, 50_000, 100_000)
 
 
 def rows() -> list[Row]:
-    """Question, history, judge, the right verdict, the bar in seconds."""
+    """History, judge, the right verdict."""
 
-    def budget(seconds: float) -> Budget:
+    def within(seconds: float) -> Budget:
         return Budget(time_ns=int(seconds * 1e9), monotonic_ns=time.process_time_ns)
 
     return [
-        ("100,000 log-stamped operations", lambda: stamped(100_000),
-         lambda h: check_by_log(h, KeyValue()), Verdict.OK, 1.0),
         ("300 operations of a cas register, 10 clients", lambda: register(300, 10, 1),
-         lambda h: check_linearizable(h, CasRegister()), Verdict.OK, 0.05),
+         lambda h: check_linearizable(h, CasRegister()), Verdict.OK),
         ("5,000 operations of a cas register, 12 clients", lambda: register(5000, 12, 5, 0.002),
-         lambda h: check_linearizable(h, CasRegister()), Verdict.OK, 1.0),
+         lambda h: check_linearizable(h, CasRegister()), Verdict.OK),
         ("50 clients append to 10 keys, all well", lambda: appends(50, 2200, 2, 0.0),
-         lambda h: check_linearizable(h, KeyValue(absent=""), budget(20)), Verdict.OK, 5.0),
+         lambda h: check_linearizable(h, KeyValue(absent=""), within(20)), Verdict.OK),
         ("50 clients append to 10 keys, a write lost", lambda: appends(50, 2200, 1, 0.01),
-         lambda h: check_linearizable(h, KeyValue(absent=""), budget(5)), Verdict.VIOLATED, 1.0),
+         lambda h: check_linearizable(h, KeyValue(absent=""), within(5)), Verdict.VIOLATED),
         ("50 clients append to 10 keys, one write lost late", lambda: appends(50, 2200, 2, 0.002),
-         lambda h: check_linearizable(h, KeyValue(absent=""), budget(5)), Verdict.VIOLATED, 1.0),
+         lambda h: check_linearizable(h, KeyValue(absent=""), within(5)), Verdict.VIOLATED),
         ("a hopeless search with a budget of 2 s", hopeless,
-         lambda h: check_linearizable(h, FifoQueue(), budget(2)), Verdict.UNKNOWN, 2.1),
+         lambda h: check_linearizable(h, FifoQueue(), within(2)), Verdict.UNKNOWN),
         ("20,000 list-append transactions", lambda: transactions(20_000),
-         check_list_append, Verdict.OK, 10.0),
+         check_list_append, Verdict.OK),
     ]  # fmt: skip
 
 
-def measure(row: Row, repeat: int) -> tuple[list[float], Judgement]:
-    """Seconds of each run, and the last judgement."""
-    _, make, judge, _, _ = row
-    history = make()
-    seconds = []
-    for _ in range(repeat):
-        started = time.process_time()
-        judgement = judge(history)
-        seconds.append(time.process_time() - started)
-    return seconds, judgement
+def handle(order: dict[str, Any]) -> dict[str, Any]:
+    """Judge one history in this process, whose memory is then the history's own."""
+    kind, size = order["kind"], order["size"]
+    if kind == "row":
+        _, make, judge, verdict = rows()[size]
+    elif kind == "stamped":
+        make, judge, verdict = partial(stamped, size), by_log, Verdict.OK
+    else:
+        make, judge, verdict = partial(register, size, 10, 1), by_search, Verdict.OK
+    history = _made.get((kind, size))
+    if history is None:
+        history = _made[kind, size] = make()
+    began_s = time.process_time()
+    found = judge(history)
+    took_s = time.process_time() - began_s
+    if found.verdict is not verdict:
+        return {"error": f"judged {found.verdict}, not {verdict}"}
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"judged": took_s * 1e3, "memory": peak_mib}
 
 
-def one(number: int, repeat: int) -> int:
-    """Measure one row in this process, whose memory is then the row's own."""
-    row = rows()[number]
-    seconds, judgement = measure(row, repeat)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    good = judgement.verdict is row[3] and median(seconds) <= row[4] and peak_mb < 500
-    print(
-        f"| {row[0]} | {median(seconds) * 1e3:,.0f} ms ({min(seconds) * 1e3:,.0f}"
-        f"–{max(seconds) * 1e3:,.0f}) | {row[4] * 1e3:,.0f} ms | {judgement.verdict} "
-        f"| {peak_mb:.0f} MB | {'yes' if good else 'NO'} |"
+_made: dict[tuple[str, int], History] = {}
+
+
+def by_log(history: History) -> Judgement:
+    return check_by_log(history, KeyValue())
+
+
+def by_search(history: History) -> Judgement:
+    return check_linearizable(history, CasRegister())
+
+
+def measure(bench: Bench) -> None:
+    """Every history, and histories that grow; each in a process of its own."""
+    bench.answer.method = (
+        "Processor time of judging, not of making the history; memory: the most that a process "
+        "which does nothing else ever held. A verdict that is not the right one fails the question."
     )
-    return 0 if good else 1
+    bench.answer.bias = "What is slow: proving that a long, highly concurrent history is right."
+    for number, (name, _, _, verdict) in enumerate(rows()):
+        judged(bench, "", {"history": name}, f"mcpcore, {verdict}", ("row", number))
+    for length in LENGTHS:
+        case = {"operations": length}
+        judged(bench, "growth: log-stamped", case, "mcpcore", ("stamped", length))
+    for length in LENGTHS:
+        case = {"operations": length // 20}
+        judged(bench, "growth: cas register", case, "mcpcore", ("register", length // 20))
 
 
-def main() -> int:
-    """Print the table; 1 if a row is over its bar."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each row")
-    parser.add_argument("--row", type=int, help="only this row, in this process")
-    arguments = parser.parse_args()
-    if arguments.row is not None:
-        return one(arguments.row, arguments.repeat)
-    print("| Question | Median (min–max) | Bar | Verdict | Peak memory | Kept |")
-    print("|---|---|---|---|---|---|")
-    failed = 0
-    for number in range(len(rows())):
-        command = [sys.executable, __file__, "--row", str(number)]
-        done = subprocess.run(
-            [*command, "--repeat", str(arguments.repeat)], check=False, stdout=subprocess.PIPE
-        )
-        print(done.stdout.decode().strip())
-        failed |= done.returncode
-    print(
-        f"\n{platform.python_implementation()} {platform.python_version()}, one process, one core."
-    )
-    return failed
+def judged(bench: Bench, table: str, case: Case, subject: str, order: tuple[str, int]) -> None:
+    """One history, some rounds."""
+    kind, size = order
+    with ExitStack() as stack:
+        name = f"judge-{kind}-{size}"
+        program = serving(bench, stack, Path(sys.executable), "benchmarks.check", name)
 
+        def run() -> Measured:
+            return Measured(program.ask({"kind": kind, "size": size}, WITHIN_S))
 
-if __name__ == "__main__":
-    sys.exit(main())
+        bench.interleave(table, case, JUDGED, {subject: run}, rounds=min(3, bench.options.rounds))

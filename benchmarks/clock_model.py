@@ -1,15 +1,18 @@
-"""The drift experiment as a table and a plot: what each strategy does to the order of events.
+"""The drift experiment: what each compensation does to the order of events.
 
-Run ``python -m benchmarks.clock_model [plot.svg]``; it takes a minute or two. The dice are fixed,
-so the figures are the same everywhere.
+The dice are fixed, so the figures are the same everywhere; it takes a minute or two. The plot of
+``docs/clock.md`` is drawn by ``python -m benchmarks.clock_model plot.svg``.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+from benchmarks.harness.bench import Bench
+from benchmarks.harness.progress import Progress, Silent
 from mcpcore.clock import (
     Auto,
     CalibrationWindow,
@@ -36,26 +39,6 @@ STRATEGIES: dict[str, tuple[Compensation, int]] = {
     "auto": (Auto(), 300),
 }
 COLOURS = ("#4c78a8", "#f58518", "#54a24b")
-
-
-def table(rows: list[DriftRow]) -> str:
-    """The rows as Markdown, one line a strategy."""
-    head = " | ".join(f"misordered at {rate:g}/s" for rate in RATES)
-    lines = [
-        f"| strategy | {head} | spread of clocks | ahead of own clock, at most | counter, at most "
-        "| true offset outside its interval |",
-        "|---|" + "---|" * (len(RATES) + 4),
-    ]
-    for name in STRATEGIES:
-        mine = [row for row in rows if row.strategy == name]
-        shares = " | ".join(f"{row.misordered_share:.2%}" for row in mine)
-        lines.append(
-            f"| {name} | {shares} | {max(row.spread_ns for row in mine) / MS:.1f} ms "
-            f"| {max(row.ahead_max_ns for row in mine) / MS:.1f} ms "
-            f"| {max(row.counter_max for row in mine)} "
-            f"| {sum(row.missed for row in mine)} of {sum(row.intervals for row in mine):,} |"
-        )
-    return "\n".join(lines)
 
 
 def plot(rows: list[DriftRow]) -> str:
@@ -94,19 +77,34 @@ def plot(rows: list[DriftRow]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def main(arguments: list[str]) -> None:
-    """Run every strategy at every rate; print the table, write the plot if a path is given."""
-    rows = [
-        run_drift_model(
-            DriftModel(rate_per_s=rate, measured_ns=seconds * S), strategy, Random(7), name=name
-        )
-        for name, (strategy, seconds) in STRATEGIES.items()
-        for rate in RATES
-    ]
-    print(table(rows))
-    if arguments:
-        Path(arguments[0]).write_text(plot(rows))
+def rows(progress: Progress) -> Iterator[tuple[float, DriftRow]]:
+    """Every strategy at every rate: events per second, and what came of it."""
+    for name, (strategy, seconds) in STRATEGIES.items():
+        for rate in RATES:
+            progress.step(name, {"events per s": rate})
+            model = DriftModel(rate_per_s=rate, measured_ns=seconds * S)
+            yield rate, run_drift_model(model, strategy, Random(7), name=name)
+
+
+def measure(bench: Bench) -> None:
+    """In virtual time."""
+    bench.answer.method = (
+        "Five nodes whose oscillators drift, in virtual time, with fixed dice: no machine is "
+        "measured, and every run gives the same. Misordered: neighbouring events of two nodes "
+        "whose timestamps say the reverse."
+    )
+    for rate, row in rows(bench.progress):
+        figures = {
+            "misordered": (100 * row.misordered_share, "%"),
+            "spread of clocks": (row.spread_ns / MS, "ms"),
+            "ahead of own clock, at most": (row.ahead_max_ns / MS, "ms"),
+            "counter, at most": (row.counter_max, ""),
+            "true offset outside its interval": (100 * row.missed / max(1, row.intervals), "%"),
+        }
+        for name, (value, unit) in figures.items():
+            case = {"events per s": rate}
+            bench.figure("", row.strategy, case, name, [value], unit=unit, better="less")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    Path(sys.argv[1]).write_text(plot([row for _, row in rows(Silent())]))

@@ -1,19 +1,14 @@
-"""What our replicated types cost, beside pycrdt; and the mesh experiment of ICDE 2019.
-
-``python -m benchmarks.crdt`` measures operations; install ``pycrdt`` to see it measured too.
-``python -m benchmarks.crdt mesh`` prints bytes sent in a mesh of 15 replicas; about a minute.
-Rounds of all contestants are interleaved, so that a busy machine slows them alike; the figure is
-the fastest round.
-"""
+"""What our replicated types cost, beside pycrdt."""
 
 from __future__ import annotations
 
-import importlib.util
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+from benchmarks.harness.bench import Bench, Contestant, Measure, Measured
+from benchmarks.harness.programs import Program
+from benchmarks.peers.foreign import foreign
 from mcpcore.clock import Timestamp
 from mcpcore.crdt import (
     AWSet,
@@ -27,10 +22,8 @@ from mcpcore.crdt import (
     decode,
     encode,
 )
-from mcpcore.crdt.mesh import Algorithm, grow_map, grow_set, run_mesh
 
 OPS = 1_000
-ROUNDS = 25
 Round = Callable[[], Iterator[int]]
 """Does OPS operations; yields the bytes of each operation's delta."""
 
@@ -94,71 +87,73 @@ def join_only() -> Iterator[int]:
         yield 0
 
 
-def pycrdt_rounds() -> dict[str, Round]:
-    from pycrdt import Doc
-    from pycrdt import Map as TheirMap
+def grown(size: int) -> Round:
+    """Add to a set that has so many members, and join the deltas into a copy of it."""
+    view, copy = AWSet(), Causal()
+    for i in range(size):
+        copy.join(view.add("a/1", f"member{i}"))
 
-    def updates() -> Iterator[bytes]:
-        doc = Doc()
-        there = doc.get("m", type=TheirMap)
-        state = doc.get_state()
+    def adding() -> Iterator[int]:
         for i in range(OPS):
-            there[f"key{i % 500}"] = i
-            update = doc.get_update(state)
-            state = doc.get_state()
-            yield update
+            delta = view.add("a/1", f"member{i % size}")
+            copy.join(delta)
+            yield len(encode(delta))
 
-    def change() -> Iterator[int]:
-        return (len(update) for update in updates())
-
-    def take() -> Iterator[int]:
-        copy = Doc()
-        for update in updates():
-            copy.apply_update(update)
-            yield len(update)
-
-    return {"pycrdt: map set, delta, bytes": change, "pycrdt: the same, and applied": take}
+    return adding
 
 
-def operations() -> None:
-    rounds: dict[str, Round] = {
-        "GCounter.increment, delta, bytes": counter,
-        "PNCounter.decrement, delta, bytes": pn_counter,
-        "AWSet.add, delta, bytes": aw_set,
-        "RWSet.add, delta, bytes": rw_set,
-        "Map + LWWRegister.set, delta, bytes": map_set,
-        "Map + MVRegister.set, delta, bytes": map_plain,
-        "LWWRegister in a map, decoded and joined too": receive,
-        "AWSet.add and join of its delta": join_only,
-    }
-    if importlib.util.find_spec("pycrdt"):
-        rounds |= pycrdt_rounds()
-    best = dict.fromkeys(rounds, float("inf"))
-    size = dict.fromkeys(rounds, 0.0)
-    for _ in range(ROUNDS):
-        for name, operate in rounds.items():
-            before = time.perf_counter()
-            size[name] = sum(operate()) / OPS
-            best[name] = min(best[name], (time.perf_counter() - before) / OPS)
-    print("| operation | µs | per second | bytes |\n|---|---|---|---|")
-    for name, seconds in best.items():
-        print(f"| {name} | {seconds * 1e6:.1f} | {1 / seconds:,.0f} | {size[name]:.0f} |")
-    print(f"\n> CPython {platform.python_version()}; fastest of {ROUNDS} rounds of {OPS}.")
+ROUNDS: dict[str, Round] = {
+    "mcpcore, GCounter.increment, delta, bytes": counter,
+    "mcpcore, PNCounter.decrement, delta, bytes": pn_counter,
+    "mcpcore, AWSet.add, delta, bytes": aw_set,
+    "mcpcore, RWSet.add, delta, bytes": rw_set,
+    "mcpcore, Map + LWWRegister.set, delta, bytes": map_set,
+    "mcpcore, Map + MVRegister.set, delta, bytes": map_plain,
+    "mcpcore, LWWRegister in a map, decoded and joined too": receive,
+    "mcpcore, AWSet.add and join of its delta": join_only,
+}
+MEASURES = {"operation": Measure("µs", "less"), "delta": Measure("bytes", "less")}
+SIZES = (100, 1_000, 10_000, 100_000)
+THEIRS, THEIRS_APPLIED = "pycrdt: map set, delta, bytes", "pycrdt: the same, and applied"
 
 
-def mesh() -> None:
-    workloads = {
-        "GSet": grow_set,
-        "GMap 10 %": grow_map(10, replicas=15),
-        "GMap 100 %": grow_map(100, replicas=15),
-    }
-    names = [algorithm.value for algorithm in Algorithm]
-    print(f"| workload | {' | '.join(names)} | gain |\n|---|" + "---|" * (len(names) + 1))
-    for name, workload in workloads.items():
-        sent = [run_mesh(name, workload, algorithm).sent_bytes for algorithm in Algorithm]
-        figures = " | ".join(f"{n / 1e6:.2f} MB" for n in sent)
-        print(f"| {name} | {figures} | {sent[0] / sent[-1]:.1f} x |", flush=True)
+def measure(bench: Bench) -> None:
+    """Operations, and the same on sets that grow."""
+    bench.answer.method = (
+        f"Rounds of {OPS} operations on 500 keys, one after the other; making the delta and its "
+        "bytes is included. Growth: an add to a set of so many members and the join of its delta."
+    )
+    bench.answer.bias = "pycrdt is Rust inside; its documents hold text too, ours do not."
+    bench.answer.references = (THEIRS,)
+    with ExitStack() as stack:
+        contestants = {name: timed(operate) for name, operate in ROUNDS.items()}
+        program = foreign(bench, stack, "pycrdt", "crdt")
+        if program is not None:
+            contestants[THEIRS] = asked(program, apply=False)
+            contestants[THEIRS_APPLIED] = asked(program, apply=True)
+        bench.interleave("operations", {}, MEASURES, contestants)
+    for size in SIZES:
+        case = {"members": size}
+        bench.interleave("growth of a set", case, MEASURES, {"mcpcore, AWSet": timed(grown(size))})
 
 
-if __name__ == "__main__":
-    sys.exit(mesh() if "mesh" in sys.argv else operations())
+def timed(operate: Round) -> Contestant:
+    """A round of ours, in this process."""
+
+    def run() -> Measured:
+        began_s = time.perf_counter()
+        sent = sum(operate())
+        took_s = time.perf_counter() - began_s
+        return Measured({"operation": took_s / OPS * 1e6, "delta": sent / OPS})
+
+    return run
+
+
+def asked(program: Program, *, apply: bool) -> Contestant:
+    """A round of pycrdt's, in its own process."""
+
+    def run() -> Measured:
+        told = program.ask({"count": OPS, "keys": 500, "apply": apply})
+        return Measured({"operation": told["us"], "delta": told["bytes"]})
+
+    return run

@@ -1,44 +1,44 @@
-"""How long ``import mcpcore`` takes, beside imports everybody knows.
-
-``python -m benchmarks.import_time``. Fresh processes, interleaved, so that a busy machine slows all
-alike. Bias: file caches are warm after the first round, which is left out.
-"""
+"""How long ``import mcpcore`` takes, beside imports everybody knows."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 
-STATEMENTS = [
-    "pass",
-    "import mcpcore",
-    "from mcpcore import Raft",
-    "from mcpcore import Node",
-    "import asyncio",
-    "import json",
-]
-ROUNDS = 15
+from benchmarks.harness.bench import Bench, Contestant, Measure, Measured
+
+STATEMENTS = {
+    "mcpcore: import mcpcore": "import mcpcore",
+    "mcpcore: from mcpcore import Raft": "from mcpcore import Raft",
+    "mcpcore: from mcpcore import Node": "from mcpcore import Node",
+    "nothing": "pass",
+    "import asyncio": "import asyncio",
+    "import json": "import json",
+}
 PROGRAM = "import time; t = time.perf_counter(); {}; print((time.perf_counter() - t) * 1e3)"
 
 
-def main() -> None:
-    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
-    for round_ in range(ROUNDS + 1):
-        for statement in STATEMENTS:
-            out = subprocess.run(
-                [sys.executable, "-c", PROGRAM.format(statement)],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            if round_:
-                times[statement].append(float(out))
-    print("| statement | median ms | min-max |\n|---|---|---|")
-    for statement, found in times.items():
-        spread = f"{min(found):.1f}-{max(found):.1f}"
-        print(f"| `{statement}` | {statistics.median(found):.1f} | {spread} |")
+def measure(bench: Bench) -> None:
+    """Fresh processes, in turn."""
+    bench.answer.method = "A fresh process for each round; the time of the statement within it."
+    bench.answer.bias = "File caches are warm: every statement runs once before it counts."
+    bench.answer.references = ("import asyncio",)
+    contestants = {who: importing(statement) for who, statement in STATEMENTS.items()}
+    for run in contestants.values():
+        run()
+    bench.interleave("", {}, {"import": Measure("ms", "less")}, contestants)
 
 
-if __name__ == "__main__":
-    main()
+def importing(statement: str) -> Contestant:
+    """In a process of its own."""
+
+    def run() -> Measured:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM.format(statement)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return Measured({"import": float(done.stdout)})
+
+    return run

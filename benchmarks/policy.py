@@ -1,19 +1,16 @@
-"""What a decision costs, beside cedarpy; and what signing, merging and viewing cost.
-
-``python -m benchmarks.policy`` measures ours; install ``cedarpy`` to see it measured in the same
-run. cedarpy parses its policies at every call, which is its interface; so it is measured with a
-small set, where that matters least, and ours with the same set too.
-"""
+"""What a decision costs, beside cedarpy; and what signing, merging and viewing cost."""
 
 from __future__ import annotations
 
-import importlib.util
-import platform
-import sys
+import itertools
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from random import Random
 
+from benchmarks.harness.bench import Bench, Contestant, Measure, Measured
+from benchmarks.harness.programs import Program
+from benchmarks.harness.spread import quantiles
+from benchmarks.peers.foreign import foreign
 from mcpcore.clock import Reading, Timestamp
 from mcpcore.policy import (
     AccessRule,
@@ -31,6 +28,7 @@ from mcpcore.policy import (
 
 DICE = Random(1)
 ROUNDS = 20_000
+EDITS = 1_000
 
 
 class One:
@@ -64,80 +62,129 @@ def requests() -> list[Request]:
     ]
 
 
-def measured(act: Callable[[Request], object], asked: list[Request]) -> list[float]:
-    """Seconds of each call, sorted."""
-    clock, times = time.perf_counter, []
-    for request in asked:
-        before = clock()
-        act(request)
-        times.append(clock() - before)
-    return sorted(times)
+SIZES = (10, 1_000, 10_000, 50_000)
+GROWN = (1_000, 10_000)
+MORE = 200
+SMALL = 10
+CEDAR = "cedarpy, parsed at each call"
+DECISION = {"p50": Measure("µs", "less"), "p99": Measure("µs", "less")}
 
 
-def row(name: str, times: list[float]) -> None:
-    p50, p99 = times[len(times) // 2] * 1e6, times[int(len(times) * 0.99)] * 1e6
-    print(f"| {name} | {p50:.1f} | {p99:.1f} |")
-
-
-def decisions() -> None:
+def measure(bench: Bench) -> None:
+    """Decisions over four sizes, with cedarpy for the smallest; then edits of a store."""
+    bench.answer.method = (
+        f"Decisions: {ROUNDS} requests, one at a time. Store: {EDITS} statements added, joined "
+        "into another replica, and the first decision after that, which builds view and engine."
+    )
+    bench.answer.bias = (
+        "cedarpy (Rust inside) parses its policies at every call, which is its interface; so it is "
+        "measured with a small set, where that matters least, and ours with the same set."
+    )
+    bench.answer.references = (CEDAR,)
     roles = Roles([(f"shop/user/u{i}", f"shop/role/r{i % 50}") for i in range(2000)])
     asked = requests()
-    print("| decision | p50 µs | p99 µs |\n|---|---|---|")
-    for count in (10, 1_000, 10_000, 50_000):
-        engine = Engine(statements(count), roles=roles, tenancy=One())
-        row(f"ours, {count} statements", measured(engine.decide, asked))
-    if importlib.util.find_spec("cedarpy"):
-        cedar(asked[:2000], statements(10), roles)
+    with ExitStack() as stack:
+        for count in SIZES:
+            some = statements(count)
+            engine = Engine(some, roles=roles, tenancy=One())
+            contestants = {"mcpcore": deciding(engine, asked)}
+            if count == SMALL:
+                program = foreign(bench, stack, "cedarpy", "cedar")
+                if program is not None:
+                    contestants[CEDAR] = cedar(program, asked[:2000], some)
+            bench.interleave("decisions", {"statements": count}, DECISION, contestants)
+    store = {
+        "add": Measure("µs", "less"),
+        "join": Measure("µs", "less"),
+        "view and engine": Measure("µs", "less"),
+    }
+    key = TenantKey.generate()
+    authors = {"mcpcore, unsigned": Author("shop"), "mcpcore, signed": Author("shop", key)}
+    some = statements(EDITS)
+    contestants = {name: editing(author, some) for name, author in authors.items()}
+    bench.interleave("the store, for each statement", {}, store, contestants)
+    for count in GROWN:
+        contestants = {"mcpcore": one_more(count)}
+        case = {"edits before": count}
+        bench.interleave("an edit and a decision after it", case, DECISION, contestants)
 
 
-def cedar(asked: list[Request], small: list[Statement], roles: Roles) -> None:
-    import cedarpy
+def one_more(count: int) -> Contestant:
+    """An edit, then a decision: what is kept up to date is not worked out again."""
+    store = PolicyStore("east/1")
+    request = Request("shop/user/u1", "read", "shop/service1/x")
+    stamps = itertools.count()
 
+    def edit(said: Statement) -> None:
+        store.add(Author("shop"), said, Reading(Timestamp(next(stamps) << 40), 0))
+
+    for said in statements(count):
+        edit(said)
+    store.decide(request)
+
+    def run() -> Measured:
+        micros = []
+        for said in statements(MORE):
+            began_s = time.perf_counter()
+            edit(said)
+            store.decide(request)
+            micros.append((time.perf_counter() - began_s) * 1e6)
+        return spread(micros)
+
+    return run
+
+
+def deciding(engine: Engine, asked: list[Request]) -> Contestant:
+    """Every request once."""
+
+    def run() -> Measured:
+        clock, times = time.perf_counter, []
+        for request in asked:
+            before = clock()
+            engine.decide(request)
+            times.append((clock() - before) * 1e6)
+        return spread(times)
+
+    return run
+
+
+def spread(micros: list[float]) -> Measured:
+    """Two quantiles, and all of them."""
+    grid = quantiles(micros)
+    by_quantile = dict(grid)
+    return Measured({"p50": by_quantile[0.5], "p99": by_quantile[0.99]}, grid)
+
+
+def cedar(program: Program, asked: list[Request], small: list[Statement]) -> Contestant:
+    """The same, within cedarpy's environment."""
     text = "\n".join(
         f'{s.effect}(principal == U::"{s.rule.principals.any_of[0]}", action, resource);'  # type: ignore[union-attr]
         for s in small
     )
-
-    def act(request: Request) -> object:
-        told = {
-            "principal": f'U::"{request.principal}"',
-            "action": f'A::"{request.action}"',
-            "resource": f'R::"{request.resource}"',
-            "context": {},
-        }
-        return cedarpy.is_authorized(told, text, [])
-
-    row("cedarpy, 10 policies, parsed at each call", measured(act, asked))
-    row("ours, the same 10", measured(Engine(small, roles=roles, tenancy=One()).decide, asked))
+    rows = [(request.principal, request.action, request.resource) for request in asked]
+    return lambda: spread(program.ask({"policies": text, "requests": rows})["us"])
 
 
-def edits() -> None:
-    some = statements(1_000)
-    key = TenantKey.generate()
-    print("\n| store | µs an edit |\n|---|---|")
-    for name, author in (("unsigned", Author("shop")), ("signed", Author("shop", key))):
-        store = PolicyStore("east/1")
-        before = time.perf_counter()
+def editing(author: Author, some: list[Statement]) -> Contestant:
+    """A store, its replica, and the first decision there."""
+
+    def run() -> Measured:
+        store, other = PolicyStore("east/1"), PolicyStore("west/1")
+        began_s = time.perf_counter()
         deltas = [store.add(author, s, Reading(Timestamp(i << 40), 0)) for i, s in enumerate(some)]
-        print(f"| add, {name} | {(time.perf_counter() - before) / len(some) * 1e6:.0f} |")
-        other = PolicyStore("west/1")
-        before = time.perf_counter()
+        added_s = time.perf_counter()
         for delta in deltas:
             other.join(delta)
-        print(f"| join, {name} | {(time.perf_counter() - before) / len(some) * 1e6:.0f} |")
-        before = time.perf_counter()
+        joined_s = time.perf_counter()
         other.view.engine.decide(Request("shop/user/u1", "read", "shop/service1/x"))
-        print(
-            f"| view and engine, {name} | {(time.perf_counter() - before) / len(some) * 1e6:.0f} |"
+        ended_s = time.perf_counter()
+        each = 1e6 / len(some)
+        return Measured(
+            {
+                "add": (added_s - began_s) * each,
+                "join": (joined_s - added_s) * each,
+                "view and engine": (ended_s - joined_s) * each,
+            }
         )
 
-
-def main() -> int:
-    decisions()
-    edits()
-    print(f"\n> CPython {platform.python_version()}; {ROUNDS} requests each, one at a time.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return run

@@ -1,20 +1,20 @@
 """How many seeds of a five-node Raft group one core runs when the pure protocol is driven directly.
 
-``python -m benchmarks.raft_core [--seconds N]``. Each seed is 60 virtual seconds at the default
+Each seed is 60 virtual seconds at the default
 windows (5 s election timeout, 1 s heartbeat): messages take 1 to 60 ms, disks 1 ms, commands are
 proposed at a steady rate, and the leader is cut off once for 20 s. Nothing is judged while the
-clock runs; afterwards every member must have applied the same commands. Bias: no frames, no TLS, no
-event loop: that is what "driven directly" leaves out.
+clock runs; afterwards no two members may have applied different commands. Bias: no frames, no TLS,
+no event loop: that is what "driven directly" leaves out.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import random
 import time
 from typing import Any
 
+from benchmarks.harness.bench import Bench, Contestant, Measure, Measured
 from mcpcore.errors import Rejected
 from mcpcore.raft import Configuration, EntryKind, Raft, RaftSettings
 
@@ -96,28 +96,43 @@ def run(seed: int, rate: int) -> int:
                         cores[one].peer_connected(other, now_ns)
                 drain(one, now_ns)
     logs = list(applied.values())
-    assert all(log == logs[0] for log in logs), f"seed {seed}: the members differ"
-    return len(logs[0])
+    common = min(map(len, logs))
+    assert all(log[:common] == logs[0][:common] for log in logs), f"seed {seed}: members differ"
+    return common
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    wanted_s = parser.parse_args().seconds
-    print("| commands per virtual s | seeds per CPU s | applied on each member | virtual : CPU |")
-    print("|---|---|---|---|")
-    for rate in (0, 1, 10):
-        seeds = commands = 0
-        started = time.process_time()
-        while time.process_time() - started < wanted_s:
-            commands += run(seeds, rate)
-            seeds += 1
-        spent = time.process_time() - started
-        print(
-            f"| {rate} | {seeds / spent:.1f} | {commands / seeds:.0f} "
-            f"| {seeds * VIRTUAL_S / spent:,.0f} : 1 |"
+def measure(bench: Bench) -> None:
+    """Three rates of proposals; processor time."""
+    bench.answer.method = (
+        f"A seed: five members, {VIRTUAL_S} virtual seconds at the default windows, a cut leader. "
+        "Processor time of one core; the protocol driven directly, without frames, TLS, event loop."
+    )
+    measures = {
+        "seeds": Measure("per CPU s", "more"),
+        "virtual time": Measure("s per CPU s", "more"),
+        "applied on each member": Measure("commands", ""),
+    }
+    for rate in (0, 1, 10, 100):
+        case = {"commands per virtual s": rate}
+        bench.interleave("", case, measures, {"mcpcore, Raft": seeds(rate, bench.options.seconds)})
+
+
+def seeds(rate: int, seconds: float) -> Contestant:
+    """Seed after seed, for so long."""
+
+    def go() -> Measured:
+        count = commands = 0
+        began_s = time.process_time()
+        while time.process_time() - began_s < seconds:
+            commands += run(count, rate)
+            count += 1
+        spent_s = time.process_time() - began_s
+        return Measured(
+            {
+                "seeds": count / spent_s,
+                "virtual time": count * VIRTUAL_S / spent_s,
+                "applied on each member": commands / count,
+            }
         )
 
-
-if __name__ == "__main__":
-    main()
+    return go

@@ -1,18 +1,13 @@
-"""What snapshots cost: bytes of the whole state against what changed, and taking and restoring it.
-
-    python -m benchmarks.snapshots [--records 200000] [--value 200]
-
-One process, no network: the bytes are those that would travel, the times those of one core.
-"""
+"""What snapshots cost: bytes of the whole state and of what changed; taking and restoring it."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import tempfile
 import time
 
+from benchmarks.harness.bench import Bench
 from mcpcore.node.file_disk import FileDisk
 from mcpcore.node.kv import Delete, KeyValueMachine, Put, encode_command
 from mcpcore.node.machine import ReplicatedState
@@ -53,92 +48,104 @@ class Filled:
                 self.put(number)
 
 
-def table(filled: Filled) -> None:
-    print("| changed since | whole state | changes | saved | apply the changes |")
-    print("|---|---|---|---|---|")
-    for share in (0.0, 0.001, 0.01, 0.1, 0.3):
+RECORDS, FULL_RECORDS = (10_000, 20_000, 50_000, 100_000), (100_000, 250_000, 500_000, 1_000_000)
+VALUE_BYTES = 200
+WHO = "mcpcore"
+
+
+def measure(bench: Bench) -> None:
+    """What travels, what it takes to write and to read; four sizes."""
+    sizes = FULL_RECORDS if bench.options.full else RECORDS
+    bench.answer.method = (
+        f"A key-value state with values of {VALUE_BYTES} B, one process, no network: bytes are "
+        "those that would travel. A tenth of the changes are deletions. Each once."
+    )
+    filled = Filled(sizes[-1], VALUE_BYTES)
+    changes(bench, filled)
+    for records in sizes:
+        bench.progress.step("snapshots", {"records": records})
+        files(bench, Filled(records, VALUE_BYTES))
+
+
+def changes(bench: Bench, filled: Filled) -> None:
+    """The whole state against what changed."""
+    table = f"full against incremental, {filled.records:,} records"
+    for share in (0.001, 0.01, 0.1, 0.3):
+        case = {"changed since": f"{share:.1%}"}
+        bench.progress.step(table, case)
         since = filled.index
         away = ReplicatedState(KeyValueMachine())
         away.restore(filled.state.snapshot())
         filled.change(share)
         whole = sum(map(len, filled.state.snapshot()))
+        bench.figure(table, WHO, case, "whole state", [whole / 1e6], unit="MB", better="less")
         parts = filled.state.changes_since(since)
         if parts is None:
-            print(f"| {share:.1%} | {whole / 1e6:.1f} MB | deletions forgotten | | |")
+            bench.skip(f"the changes of {share:.1%}", "so many deletions are not remembered")
             continue
-        changes = list(parts)
-        size = sum(map(len, changes))
-        began = time.perf_counter()
-        away.apply_changes(changes)
-        took = time.perf_counter() - began
+        pieces = list(parts)
+        size = sum(map(len, pieces))
+        began_s = time.perf_counter()
+        away.apply_changes(pieces)
+        took_s = time.perf_counter() - began_s
         assert away.digest() == filled.state.digest(), "byte for byte the same state"
-        print(
-            f"| {share:.1%} | {whole / 1e6:.1f} MB | {size / 1e6:.3f} MB | "
-            f"{1 - size / whole:.1%} | {took * 1e3:.0f} ms |"
-        )
+        bench.figure(table, WHO, case, "changes", [size / 1e6], unit="MB", better="less")
+        bench.figure(table, WHO, case, "saved", [100 * (1 - size / whole)], unit="%", better="more")
+        bench.figure(table, WHO, case, "applied", [took_s * 1e3], unit="ms", better="less")
 
 
-async def files(filled: Filled) -> None:
+def files(bench: Bench, filled: Filled) -> None:
+    """Take, write, verify, restore."""
+    found = asyncio.run(through_a_file(filled))
+    for name, (value, unit, better) in found.items():
+        case = {"records": filled.records}
+        bench.figure("through a file", WHO, case, name, [value], unit=unit, better=better)
+
+
+async def through_a_file(filled: Filled) -> dict[str, tuple[float, str, str]]:
+    """What each step took; and how long the event loop was held up meanwhile."""
+    found: dict[str, tuple[float, str, str]] = {}
     with tempfile.TemporaryDirectory() as name:
         disk = FileDisk()
         directory = SnapshotDirectory(disk, name, "bench")
         head = SnapshotHead(
             "c", "bench", LogPosition(1, filled.index), CONFIGURATION, filled.state.digest()
         )
-        longest, done = 0.0, False
+        longest_s, done = 0.0, False
 
         async def watch() -> None:
-            nonlocal longest
+            nonlocal longest_s
             while not done:
-                before = time.perf_counter()
+                before_s = time.perf_counter()
                 await asyncio.sleep(0.001)
-                longest = max(longest, time.perf_counter() - before - 0.001)
+                longest_s = max(longest_s, time.perf_counter() - before_s - 0.001)
 
         watching = asyncio.create_task(watch())
         await asyncio.sleep(0.05)
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         chunks = filled.state.snapshot()
-        view = time.perf_counter() - began
+        found["view"] = ((time.perf_counter() - began_s) * 1e3, "ms", "less")
         path = directory.final(head.position)
         written = await write_file(directory, head, chunks, directory.taking, path)
-        took = time.perf_counter() - began
+        took_s = time.perf_counter() - began_s
         done = True
         await watching
         assert written is not None
-        size = written.payload_bytes
-        print(f"take: view {view * 1e3:.0f} ms on the loop, {size / took / 1e6:.0f} MB/s to disk,")
-        print(f"      the loop was held up for {longest * 1e3:.0f} ms at most")
+        megabytes = written.payload_bytes / 1e6
+        found["state"] = (megabytes, "MB", "less")
+        found["written"] = (megabytes / took_s, "MB per s", "more")
+        found["loop held up"] = (longest_s * 1e3, "ms", "less")
         reader = SnapshotReader.open(disk, path)
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         reader.verify()
-        took = time.perf_counter() - began
-        print(f"verify: {size / took / 1e6:.0f} MB/s")
+        found["verified"] = (megabytes / (time.perf_counter() - began_s), "MB per s", "more")
         fresh = ReplicatedState(KeyValueMachine())
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         fresh.restore(reader.chunks())
-        took = time.perf_counter() - began
-        began = time.perf_counter()
+        found["restored"] = (megabytes / (time.perf_counter() - began_s), "MB per s", "more")
+        began_s = time.perf_counter()
         filled.state.adopt(fresh)
-        swap = time.perf_counter() - began
-        print(
-            f"restore: {size / took / 1e6:.0f} MB/s in a thread, then {swap * 1e3:.1f} ms to swap"
-        )
-        print(f"file: {written.file_bytes / size - 1:.2%} more than the state")
+        found["swapped"] = ((time.perf_counter() - began_s) * 1e3, "ms", "less")
         reader.close()
         disk.close()
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--records", type=int, default=200_000)
-    options.add_argument("--value", type=int, default=200)
-    chosen = options.parse_args()
-    filled = Filled(chosen.records, chosen.value)
-    print(f"{chosen.records} keys of {chosen.value} bytes each\n")
-    table(filled)
-    print()
-    asyncio.run(files(filled))
-
-
-if __name__ == "__main__":
-    main()
+    return found

@@ -1,4 +1,4 @@
-"""The command: measure, list, compare.
+"""The command: measure, list, compare, show.
 
 This module exists so that every question is asked in the same words. Progress goes to stderr,
 tables to stdout, everything else into the files that were named.
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list(words[1:])
         if words[:1] == ["compare"]:
             return _compare(words[1:])
+        if words[:1] == ["show"]:
+            return _show(words[1:])
         return _measure(words)
     except InvalidInput as error:
         print(error, file=sys.stderr)
@@ -58,11 +60,43 @@ def _compare(words: list[str]) -> int:
     return 0
 
 
+def _show(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks show", allow_abbrev=False)
+    parser.add_argument("report", type=Path, help="a file that --json wrote")
+    _outputs(parser)
+    chosen = parser.parse_args(words)
+    _give(Report.load(chosen.report), chosen)
+    return 0
+
+
+def _outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+
+
+def _give(report: Report, chosen: argparse.Namespace) -> None:
+    text = table.markdown(report)
+    print(text)
+    if chosen.markdown:
+        _write(chosen.markdown, text + "\n")
+    if chosen.html:
+        _write(chosen.html, _page(report))
+
+
+def _page(report: Report) -> str:
+    try:
+        from benchmarks.harness.page import page
+    except ImportError as error:
+        raise InvalidInput(
+            f"a page needs {error.name}", where="--html", remedy="pip install 'mcpcore[bench]'"
+        ) from error
+    return page(report)
+
+
 def _measure(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure. Also: python -m benchmarks list; python -m benchmarks compare "
-        "OLD.json NEW.json.",
+        description="Measure. Also: list; compare OLD.json NEW.json; show REPORT.json.",
         allow_abbrev=False,
     )
     parser.add_argument("name", nargs="+", metavar="NAME", help="a question, or all")
@@ -71,7 +105,7 @@ def _measure(words: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement, in turn")
     parser.add_argument("--full", action="store_true", help="the full sizes, which take long")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    _outputs(parser)
     chosen = parser.parse_args(words)
     if not chosen.seconds > 0 or chosen.seconds > 3600:
         raise InvalidInput(
@@ -81,22 +115,21 @@ def _measure(words: list[str]) -> int:
         raise InvalidInput(f"must be from 1 to 1000, not {chosen.rounds}", where="--rounds")
     names = questions.named(chosen.name)
     options = Options(chosen.seconds, chosen.rounds, chosen.full, supply.known(chosen.peers))
-    report, failed = run(names, options, words)
-    if chosen.json:
-        report.save(chosen.json)
-    text = table.markdown(report)
-    print(text)
-    if chosen.markdown:
-        _write(chosen.markdown, text + "\n")
+    report, failed = run(names, options, words, chosen.json)
+    _give(report, chosen)
     for name, error in failed.items():
         print(f"{name} failed: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def run(
-    names: list[str], options: Options, words: list[str]
+    names: list[str], options: Options, words: list[str], kept: Path | None = None
 ) -> tuple[Report, dict[str, CoordinationError]]:
-    """Ask questions one after the other; returns the report, and what went wrong, by question."""
+    """Ask questions one after the other; returns the report, and what went wrong, by question.
+
+    Args:
+        kept: where to save the report after each question, so that an interruption loses one.
+    """
     failed: dict[str, CoordinationError] = {}
     with contextlib.ExitStack() as stack:
         scratch = os.environ.get(SCRATCH_VARIABLE)
@@ -117,6 +150,8 @@ def run(
                 answer.skipped["the rest"] = str(error)
             answer.took_s = time.monotonic() - began
             report.answers.append(answer)
+            if kept is not None:
+                report.save(kept)
     return report, failed
 
 

@@ -81,13 +81,21 @@ class Program:
         Raises:
             ProgramFailed: it ended, refused, or did not answer in time.
         """
+        self.tell(order)
+        return self.hear(timeout_s)
+
+    def tell(self, order: dict[str, Any]) -> None:
+        """Send an order; ``hear`` gives its answer.
+
+        Raises:
+            ProgramFailed: it has ended.
+        """
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             raise ProgramFailed(self.name, self.last_words()) from None
-        return self.hear(timeout_s)
 
     def hear(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for its next line.

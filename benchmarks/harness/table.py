@@ -7,6 +7,7 @@ what stands beside what, and measures nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from benchmarks.harness.bench import OURS
 from benchmarks.harness.figures import Answer, Case, Figure, Report, case_text
@@ -50,40 +51,58 @@ def answer_lines(answer: Answer) -> Iterator[str]:
 
 def table_lines(answer: Answer, table: str) -> Iterator[str]:
     """One table: a line for each case and subject."""
+    head, rows = lay_out(answer, table)
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield f"| {' | '.join(row.cells)} |"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One subject in one case.
+
+    Args:
+        subject: who.
+        cells: as text.
+        words: how many cells before the subject's own, which is followed by figures.
+        first: whether it is the first of its case.
+    """
+
+    subject: str
+    cells: list[str]
+    words: int
+    first: bool
+
+
+def lay_out(answer: Answer, table: str) -> tuple[list[str], list[Row]]:
+    """Headings and rows of one table; cases in order of appearance, subjects below each other."""
     figures = [figure for figure in answer.figures if figure.table == table]
     measures = {figure.measure: heading(figure) for figure in figures}
     parameters = list(dict.fromkeys(name for figure in figures for name in figure.case))
     held = [name for name in answer.references if any(figure.subject == name for figure in figures)]
     head = [*parameters, "who", *measures.values(), *(f"ahead of {name}" for name in held)]
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    rows: dict[tuple[str, str], dict[str, Figure]] = {}
+    by_case: dict[str, dict[str, dict[str, Figure]]] = {}
     cases: dict[str, Case] = {}
     for figure in figures:
         case = case_text(figure.case)
         cases[case] = figure.case
-        rows.setdefault((case, figure.subject), {})[figure.measure] = figure
-    for case, group in _by_case(rows).items():
-        for subject, cells in group.items():
-            row = [str(cases[case].get(name, "")) for name in parameters]
-            row += [subject, *(_cell(cells.get(measure)) for measure in measures)]
-            row += [
+        by_case.setdefault(case, {}).setdefault(figure.subject, {})[figure.measure] = figure
+    rows = []
+    for case, group in by_case.items():
+        for number, (subject, cells) in enumerate(group.items()):
+            words = [str(cases[case].get(name, "")) for name in parameters]
+            figures_shown = [_cell(cells.get(measure)) for measure in measures]
+            ratios = [
                 _ratio(subject, cells, group.get(name, {}), next(iter(measures))) for name in held
             ]
-            yield f"| {' | '.join(row)} |"
-
-
-def _by_case(
-    rows: dict[tuple[str, str], dict[str, Figure]],
-) -> dict[str, dict[str, dict[str, Figure]]]:
-    found: dict[str, dict[str, dict[str, Figure]]] = {}
-    for (case, subject), cells in rows.items():
-        found.setdefault(case, {})[subject] = cells
-    return found
+            whole = [*words, subject, *figures_shown, *ratios]
+            rows.append(Row(subject, whole, len(words), number == 0))
+    return head, rows
 
 
 def heading(figure: Figure) -> str:
-    """A measure and its unit; "rate" and "per s" is one word too many."""
+    """A measure and its unit."""
     return f"{figure.measure}, {figure.unit}" if figure.unit else figure.measure
 
 

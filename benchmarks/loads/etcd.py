@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from benchmarks.loads.protobuf import PUT, RANGE, STATUS, is_leader, put_request
 
 KEYS = 10_000
 LEADER_S = 20.0
+ATTEMPT_S = 0.1
+"""Without a leader, a member keeps a write waiting for seconds before it refuses."""
 
 
 class Caller(Protocol):
@@ -84,15 +87,15 @@ class Grpc:
         return await drive_calls(lambda: self.ask(*make()), in_flight, seconds)
 
 
-async def leader(kind: str, ports: list[int]) -> Caller:
-    """The member that leads.
+async def leader(kind: str, ports: list[int]) -> tuple[int, Caller]:
+    """The member that leads: its number, and a connection to it.
 
     Raises:
         TimeoutError: nobody did in time.
     """
     async with asyncio.timeout(LEADER_S):
         while True:
-            for port in ports:
+            for number, port in enumerate(ports):
                 try:
                     caller: Caller = (
                         Grpc(port)
@@ -100,18 +103,49 @@ async def leader(kind: str, ports: list[int]) -> Caller:
                         else Bare(await bare_http2.connect("127.0.0.1", port))
                     )
                     if is_leader(await caller.ask(STATUS, b"")):
-                        return caller
+                        return number, caller
                 except Exception as error:  # noqa: BLE001 - it is starting; grpcio has its own errors
                     print(f"port {port}: {error}", file=sys.stderr)
             await asyncio.sleep(0.2)
 
 
+async def first(ports: list[int]) -> float:
+    """Ask all members at once to write until one has; the monotonic time when it had."""
+
+    async def one(port: int) -> float:
+        while True:
+            try:
+                connection = await bare_http2.connect("127.0.0.1", port)
+                try:
+                    async with asyncio.timeout(ATTEMPT_S):
+                        await Bare(connection).ask(PUT, put_request(b"first", b"v"))
+                    return time.monotonic()
+                finally:
+                    connection.close()
+            except OSError as error:  # nobody there, or no leader yet
+                print(f"port {port}: {error}", file=sys.stderr)
+                await asyncio.sleep(0.005)
+
+    tasks = [asyncio.create_task(one(port)) for port in ports]
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    return min(task.result() for task in done)
+
+
 async def main() -> None:
     """Answer orders until stdin ends."""
-    caller = await leader(sys.argv[1], [int(port) for port in sys.argv[2:]])
+    kind, ports = sys.argv[1], [int(port) for port in sys.argv[2:]]
+    _, caller = await leader(kind, ports)
 
     async def handle(order: dict[str, Any]) -> dict[str, Any]:
         numbers = itertools.count()
+        if order["do"] == "leads":
+            return {"member": (await leader(kind, ports))[0]}
+        if order["do"] == "first":
+            member = order.get("member")
+            return {"at_s": await first(ports if member is None else [ports[member]])}
         if order["do"] == "put":
             value = b"v" * order["value_bytes"]
 

@@ -21,23 +21,52 @@ WARM_SHARE = 0.2
 """How much of the measured time is spent warming up before it."""
 
 
+class Window:
+    """What ended within a time that opens after a warm-up.
+
+    Args:
+        seconds: how long it is open. If nothing at all ends within it, what was in flight when it
+            closed counts, and the time that took: a system that is so slow still gets its figure.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._opens_s = perf_counter() + WARM_SHARE * seconds
+        self.closes_s = self._opens_s + seconds
+        self._latencies_s: list[float] = []
+        self._late_s: list[float] = []
+        self._last_s = self.closes_s
+
+    def ended(self, began_s: float, now_s: float) -> None:
+        """An operation has ended."""
+        if self._opens_s <= now_s < self.closes_s:
+            self._latencies_s.append(now_s - began_s)
+        elif now_s >= self.closes_s:
+            self._late_s.append(now_s - began_s)
+            self._last_s = now_s
+
+    def told(self) -> dict[str, Any]:
+        """The answer to an order."""
+        if self._latencies_s:
+            return summary(self._latencies_s, self._seconds)
+        return summary(self._late_s, self._last_s - self._opens_s)
+
+
 class Meter:
     """Counts what ends within its window. Call ``go`` once for each operation in flight.
 
     Args:
         fire: starts one operation and calls back when it has ended.
-        seconds: the window's length; it opens after a warm-up.
+        seconds: the window's length.
         idle: called once, when the window is over and the last operation has ended.
     """
 
     def __init__(
         self, fire: Callable[[Done], None], seconds: float, idle: Callable[[], None]
     ) -> None:
-        self._fire, self._seconds, self._idle = fire, seconds, idle
-        self._opens_s = perf_counter() + WARM_SHARE * seconds
-        self._closes_s = self._opens_s + seconds
+        self._fire, self._idle = fire, idle
+        self._window = Window(seconds)
         self._running = 0
-        self._latencies_s: list[float] = []
         self.failure: BaseException | None = None
 
     def go(self) -> None:
@@ -52,9 +81,9 @@ class Meter:
             now_s = perf_counter()
             if error is not None:
                 self.failure = self.failure or error
-            elif self._opens_s <= now_s < self._closes_s:
-                self._latencies_s.append(now_s - began_s)
-            if now_s < self._closes_s and self.failure is None:
+            else:
+                self._window.ended(began_s, now_s)
+            if now_s < self._window.closes_s and self.failure is None:
                 self._next()
                 return
             self._running -= 1
@@ -67,7 +96,7 @@ class Meter:
         """The answer to an order, or the error."""
         if self.failure is not None:
             return {"error": f"{type(self.failure).__name__}: {self.failure}"}
-        return summary(self._latencies_s, self._seconds)
+        return self._window.told()
 
 
 async def drive(fire: Callable[[Done], None], in_flight: int, seconds: float) -> dict[str, Any]:
@@ -84,19 +113,20 @@ async def drive_calls(
     call: Callable[[], Awaitable[object]], in_flight: int, seconds: float
 ) -> dict[str, Any]:
     """Load a system that has coroutines: as many tasks as operations in flight."""
-    opens_s = perf_counter() + WARM_SHARE * seconds
-    closes_s = opens_s + seconds
-    latencies_s: list[float] = []
+    window = Window(seconds)
 
     async def one() -> None:
-        while (began_s := perf_counter()) < closes_s:
+        began_s = perf_counter()
+        while True:  # once at least, however late the loop comes to it
             await call()
             now_s = perf_counter()
-            if opens_s <= now_s < closes_s:
-                latencies_s.append(now_s - began_s)
+            window.ended(began_s, now_s)
+            if now_s >= window.closes_s:
+                return
+            began_s = now_s
 
     await asyncio.gather(*(one() for _ in range(in_flight)))
-    return summary(latencies_s, seconds)
+    return window.told()
 
 
 def summary(latencies_s: Sequence[float], seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from benchmarks.loads import orders
-from benchmarks.loads.latencies import WARM_SHARE, Done, drive, summary
+from benchmarks.loads.latencies import Done, Window, drive
 
 
 class Echo(asyncio.Protocol):
@@ -58,18 +58,15 @@ class Asking(asyncio.Protocol):
 
 def sync(directory: Path, size: int, seconds: float) -> dict[str, Any]:
     """Append, ``fdatasync``, and again: what one thread that waits for the disk can do."""
-    path, block, latencies_s = directory / "limit", b"x" * size, []
+    path, block, window = directory / "limit", b"x" * size, Window(seconds)
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    opens_s = perf_counter() + WARM_SHARE * seconds
-    closes_s = opens_s + seconds
-    while (began_s := perf_counter()) < closes_s:
+    while (began_s := perf_counter()) < window.closes_s:
         os.write(file, block)
         os.fdatasync(file)
-        if began_s >= opens_s:
-            latencies_s.append(perf_counter() - began_s)
+        window.ended(began_s, perf_counter())
     os.close(file)
     path.unlink()
-    return summary(latencies_s, seconds)
+    return window.told()
 
 
 async def serve_echo() -> None:

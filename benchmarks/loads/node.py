@@ -1,7 +1,7 @@
 """One node of ours, with whoever proposes and reads inside its process.
 
 Usage: python -m benchmarks.loads.node SETTINGS, where SETTINGS is JSON: name, ports by name,
-directory, and optionally groups, election_ms and heartbeat_ms.
+directory, and optionally groups, election_ms, heartbeat_ms, quiet_ms and snapshots.
 
 Plaintext on loopback; the log goes to real files and is synced. Commands are puts into the
 key-value machine, encoded anew each time, as a program would.
@@ -16,14 +16,17 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.loads import orders
 from benchmarks.loads.latencies import Done, drive
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.group import Group
-from mcpcore.node.kv import Get, KeyValueMachine, Put, encode_command, encode_request
+from mcpcore.node.kv import Get, Put, encode_command, encode_request
+from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.node import Node
+from mcpcore.node.snapshots.settings import SnapshotSettings
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.security import Plaintext
 from mcpcore.node.waiting import Consistency
@@ -31,7 +34,11 @@ from mcpcore.raft.settings import MILLISECOND, RaftSettings
 
 KEYS = 10_000
 CLUSTER = "bench"
-WINDOWS = {"election_ms": "election_timeout_ns", "heartbeat_ms": "heartbeat_ns"}
+WINDOWS = {
+    "election_ms": "election_timeout_ns",
+    "heartbeat_ms": "heartbeat_ns",
+    "quiet_ms": "quiet_after_ns",
+}
 
 
 def configuration(told: dict[str, Any]) -> NodeConfig:
@@ -56,6 +63,7 @@ def configuration(told: dict[str, Any]) -> NodeConfig:
         data=told["directory"],
         security=Plaintext(allow_plaintext=True),
         groups=dict.fromkeys(told.get("groups", ["main"]), group),
+        snapshots=SnapshotSettings(**told.get("snapshots", {})),
         bootstrap=True,
     )
 
@@ -68,8 +76,8 @@ class Loaded:
 
     async def handle(self, order: dict[str, Any]) -> dict[str, Any]:
         match order["do"]:
-            case "leads":
-                return {"groups": [name for name in self.node.groups if self._leads(name)]}
+            case "brief":
+                return self._brief()
             case "put":
                 groups = [self.node.group(name) for name in self.node.groups if self._leads(name)]
                 fire = putting(groups, order["value_bytes"])
@@ -85,12 +93,26 @@ class Loaded:
                 return {"index": group.applied, "digest": digest}
             case "usage":
                 used = resource.getrusage(resource.RUSAGE_SELF)
-                return {"cpu_s": used.ru_utime + used.ru_stime}
+                return {"cpu_s": used.ru_utime + used.ru_stime, "rss_kib": rss_kib()}
             case other:
                 return {"error": f"unknown order {other}"}
 
+    def _brief(self) -> dict[str, Any]:
+        groups = [self.node.group(name) for name in self.node.groups]
+        return {
+            "leads": any(group.name == "main" and group.raft.is_leader for group in groups),
+            "led": sum(group.raft.is_leader for group in groups),
+            "asleep": sum(group.raft.state.quiet for group in groups),
+        }
+
     def _leads(self, name: str) -> bool:
         return self.node.group(name).raft.is_leader
+
+
+def rss_kib() -> int:
+    """What this process has in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
 
 
 def putting(groups: list[Group], value_bytes: int) -> Callable[[Done], None]:
@@ -137,7 +159,7 @@ async def fill(group: Group, order: dict[str, Any]) -> dict[str, Any]:
 async def main() -> None:
     """Run the node until stdin ends."""
     began_s = time.perf_counter()
-    async with Node(configuration(json.loads(sys.argv[1])), lambda _: KeyValueMachine()) as node:
+    async with Node(configuration(json.loads(sys.argv[1])), lambda _: KeyValueNode()) as node:
         started_s = time.perf_counter() - began_s
         orders.answer({"listens": True, "started_s": started_s})
         await orders.serve(Loaded(node).handle)

@@ -17,6 +17,7 @@ import json
 import queue
 import sys
 import threading
+import time
 from typing import Any
 
 from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated
@@ -64,6 +65,17 @@ def load(store: Store, settings: SyncObjConf, order: dict[str, Any]) -> dict[str
     return meter.told()
 
 
+def first(store: Store) -> float:
+    """Write until it succeeds; the monotonic time when it did."""
+    while True:
+        ended: list[int] = []
+        store.put(b"first", b"v", callback=lambda result, error, e=ended: e.append(error))
+        while not ended:
+            store.doTick(TICK_S)
+        if ended[0] == FAIL_REASON.SUCCESS:
+            return time.monotonic()
+
+
 def main() -> None:
     """Tick, and answer orders, until stdin ends."""
     settings = SyncObjConf(
@@ -92,6 +104,8 @@ def main() -> None:
         order = json.loads(line)
         if order["do"] == "leads":
             told = {"leads": store._isLeader() and store.isReady()}
+        elif order["do"] == "first":
+            told = {"at_s": first(store)}
         elif order["do"] == "put":
             told = load(store, settings, order)
         else:

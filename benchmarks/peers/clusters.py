@@ -67,7 +67,7 @@ class OurCluster(Cluster):
     """Nodes of ours with a key-value machine; see ``benchmarks.loads.node``.
 
     Args:
-        settings: more for every node: groups, election_ms, heartbeat_ms.
+        settings: more for every node: see ``benchmarks.loads.node``.
     """
 
     def __init__(self, directory: Path, *, count: int = 3, **settings: Any) -> None:
@@ -76,8 +76,8 @@ class OurCluster(Cluster):
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
         for name in self.names:
             self.start(name)
-        for name in self.names:
-            self.members[name].hear()
+        for member in self.members.values():
+            member.hear()
 
     def start(self, name: str) -> None:
         settings = {
@@ -95,8 +95,8 @@ class OurCluster(Cluster):
         """Of the nodes."""
         return [f"127.0.0.1:{port}" for port in self.ports]
 
-    def leader(self, group: str = "main") -> str:
-        """The node that leads a group, once there is one.
+    def leader(self) -> str:
+        """The node that leads the group ``main``, once there is one.
 
         Raises:
             ProgramFailed: there is none.
@@ -104,10 +104,29 @@ class OurCluster(Cluster):
         end_s = time.monotonic() + LEADER_S
         while time.monotonic() < end_s:
             for name, member in self.members.items():
-                if member.process.poll() is None and group in member.ask({"do": "leads"})["groups"]:
+                if member.process.poll() is None and member.ask({"do": "brief"})["leads"]:
                     return name
             time.sleep(POLL_S)
-        raise ProgramFailed("mcpcore", f"no leader of {group} within {LEADER_S:g} s")
+        raise ProgramFailed("mcpcore", f"no leader within {LEADER_S:g} s")
+
+    def applied(self, name: str) -> int:
+        """Index of the last entry that a node has applied."""
+        index: int = self.members[name].ask({"do": "applied"}, 120)["index"]
+        return index
+
+    def level(self) -> None:
+        """Return when all nodes have applied the same, and one of them leads.
+
+        Raises:
+            ProgramFailed: they have not in time.
+        """
+        end_s = time.monotonic() + LEADER_S
+        while time.monotonic() < end_s:
+            self.leader()
+            if len({self.applied(name) for name in self.members}) == 1:
+                return
+            time.sleep(POLL_S)
+        raise ProgramFailed("mcpcore", f"the nodes differ after {LEADER_S:g} s")
 
     def client(self) -> Program:
         """A client in a process of its own."""

@@ -164,7 +164,8 @@ class WeightedIncrement:
 
     def weight(self, peer: str, delay_ns: int | None) -> Weight:
         """The floor proved for this peer."""
-        return Weight(floor_ns=self.floor_ns.get(peer, 0))
+        floor_ns = self.floor_ns.get(peer, 0)
+        return Weight(floor_ns=floor_ns) if floor_ns else PLAIN
 
 
 @dataclass(frozen=True, slots=True)

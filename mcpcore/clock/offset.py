@@ -244,8 +244,10 @@ class OffsetEstimator:
     @property
     def delay_ns(self) -> int | None:
         """The shortest round trip of the window; None before the first exchange."""
-        known = [d for d in (self._delay_old_ns, self._delay_new_ns) if d is not None]
-        return min(known, default=None)
+        old_ns, new_ns = self._delay_old_ns, self._delay_new_ns
+        if old_ns is None or new_ns is None:
+            return new_ns if old_ns is None else old_ns
+        return min(old_ns, new_ns)
 
     def check(self) -> None:
         """Every promise this estimator makes about itself."""

@@ -1,11 +1,12 @@
 """`mcpctl demo policy`: three clouds that are cut apart, edit one policy, and merge.
 
-This module exists to put :mod:`mcpcore.policy.story` on a screen of 80 columns. Nothing here
-decides anything, and nothing leaves this process.
+This module exists to put :mod:`mcpcore.experiment.policy_story` on a screen of 80 columns. Nothing
+here decides anything, and nothing leaves this process.
 """
 
 from __future__ import annotations
 
+import logging
 from textwrap import wrap
 from typing import Annotated
 
@@ -14,8 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 from mcpcore.ctl.exits import ExitCode
+from mcpcore.experiment.policy_story import PolicyStory
 from mcpcore.policy.rules import Mode
-from mcpcore.policy.story import CLOUDS, QUESTIONS, Scene, Story
+from mcpcore.policy.story import CLOUDS, QUESTIONS, Scene
 
 _COLUMNS = 80
 
@@ -27,17 +29,19 @@ def policy(
 ) -> None:
     """Watch three clouds edit one policy across a cut, merge, and decide what is left.
 
-    In memory, in a moment. Exit status 0 if the merge allowed nothing that no cloud had allowed and
-    no conflict was left; otherwise 1, as with --optimistic.
+    Three nodes on simulated hosts, with the node's own code, in virtual time. Exit status 0 if the
+    merge allowed nothing that no cloud had allowed and no conflict was left; otherwise 1, as with
+    --optimistic.
 
     Example: mcpctl demo policy
     """
+    logging.getLogger("mcpcore").addHandler(logging.NullHandler())  # the cut is meant
     console = Console(highlight=False)
     console.width = min(console.width, _COLUMNS) if console.is_terminal else _COLUMNS
-    story = Story(Mode.OPTIMISTIC if optimistic else Mode.GUARDED)
-    for number, scene in enumerate(story.scenes(), 1):
-        _show(console, number, scene)
-    left = any(store.conflicts for store in story.clouds.values())
+    with PolicyStory(Mode.OPTIMISTIC if optimistic else Mode.GUARDED) as story:
+        for number, scene in enumerate(story.scenes(), 1):
+            _show(console, number, scene)
+    left = story.left
     if story.gained:
         text = f"\nThe merge allowed {story.gained} answer that no cloud had allowed."
         console.print(Text(text, style="bold red"))

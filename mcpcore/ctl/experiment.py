@@ -308,6 +308,7 @@ def sweep_command(
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = os.cpu_count() or 1,
     scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler to run on.")] = "",
     database: Annotated[Path, typer.Option(help="The results file.")] = Path("sweep.db"),
+    page: Annotated[Path | None, typer.Option("--report", help="Write a page about it.")] = None,
 ) -> None:
     """Run many seeds of a scenario, simulated; Ctrl-C stops, the same command goes on.
 
@@ -319,6 +320,8 @@ def sweep_command(
         complain(one_line(error))
         raise typer.Exit(ExitCode.USAGE) from None
     _show_sweep(rows)
+    if page is not None:
+        _write_sweep_page(scenario, rows, vary or [], seeds, first, page)
     if any(row.verdict != "ok" for row in rows):
         raise typer.Exit(ExitCode.NO)
 
@@ -349,6 +352,24 @@ def _sweep(
             executor=executor,
             on_row=lambda _: shown.advance(bar),
         )
+
+
+def _write_sweep_page(
+    name: str, rows: list[Row], vary: list[str], seeds: int, first: int, page: Path
+) -> None:
+    try:
+        from mcpcore.experiment.report.sweep_page import render_sweep
+    except ModuleNotFoundError as error:
+        complain(f"no report: {error.name} is missing; install mcpcore[report]")
+        raise typer.Exit(ExitCode.USAGE) from None
+    options = "".join(f" --vary '{text}'" for text in vary)
+    command = f"mcpctl experiment sweep {name} --seeds {seeds} --first {first}{options}"
+    try:
+        page.write_text(render_sweep(Path(name).stem, rows, command), encoding="utf-8")
+    except OSError as error:
+        complain(f"{page}: {error.strerror}")
+        raise typer.Exit(ExitCode.USAGE) from None
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def _varied(text: str) -> tuple[str, list[object]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Never, TypeVar
 
 import typer
 
+from mcpcore.ctl import ages
+from mcpcore.ctl.ages import MaxAge, StaleFlag
 from mcpcore.ctl.exits import ExitCode, complain
 from mcpcore.ctl.options import ClusterOptions, Output, OutputOption, on_cluster
 from mcpcore.ctl.output import as_json, readable, say_bytes, say_json, say_table
@@ -105,20 +107,33 @@ def get(
     cluster: ClusterOptions,
     key: Key,
     consistency: Consistency = Reading.LINEARIZABLE,
+    stale: StaleFlag = False,
+    max_age: MaxAge = "",
     group: Group = "main",
     output: OutputOption = Output.PLAIN,
 ) -> None:
     """Print the value of a key.
 
-    Into a pipe or a file go exactly its bytes. Exit status 1 if there is no such key.
+    Into a pipe or a file go exactly its bytes. With --stale, how old they may be goes to stderr.
+    Exit status 1 if there is no such key.
 
-    Example: mcpctl get policy/edge -o json
+    Example: mcpctl get policy/edge --stale --max-age 2s
     """
+    age_s = ages.max_age_s(max_age)
+    told: dict[str, Any] = {}
+    if age_s is not None and not stale:
+        raise InvalidInput("says how old an answer may be", where="--max-age", remedy="Add --stale")
 
     async def work(kv: KeyValueClient) -> KeyValue | None:
         from mcpcore.node.group import Consistency
 
-        return await kv.get(os.fsencode(key), consistency=Consistency(consistency))
+        if not stale:
+            return await kv.get(os.fsencode(key), consistency=Consistency(consistency))
+        found = await kv.get_stale(os.fsencode(key), max_age_s=age_s)
+        told.update(ages.as_json(found.bound))
+        if output is not Output.JSON:
+            typer.echo(f"mcpctl: {ages.in_words(found.bound)}", err=True)
+        return found.record
 
     record = in_cluster(cluster, group, work)
     if record is None:
@@ -126,7 +141,7 @@ def get(
     if output is Output.PLAIN:
         say_bytes(record.value)
     elif output is Output.JSON:
-        say_json(_json(record))
+        say_json(_json(record) | told)
     else:
         say_table(_HEADINGS, [_row(record)])
 

@@ -78,6 +78,9 @@ RootGroup.families = {
     "quarantine": Family(
         "mcpcore.ctl.quarantine", "Decide about commands that a split left without an outcome."
     ),
+    "split": Family(
+        "mcpcore.ctl.split", "Ask each node whether a group is split, why, and what to do."
+    ),
     "member": Family(
         "mcpcore.ctl.member", "Show and change who takes part in a group, with a plan first."
     ),
@@ -100,6 +103,11 @@ RootGroup.families = {
     ),
     "backup": Family(
         "mcpcore.ctl.backup", "A group's state as a file, and a new cluster from one."
+    ),
+    "dash": Family("mcpcore.ctl.dash", "A live page: who leads, who is cut off, and what to do."),
+    "top": Family("mcpcore.ctl.top", "The same as `dash`, in this terminal."),
+    "observe": Family(
+        "mcpcore.ctl.observe", "Print alert rules for Prometheus and a dashboard for Grafana."
     ),
     "sim": Family("mcpcore.ctl.sim", "Sweep, replay and compare simulated worlds."),
     "policy": Family(

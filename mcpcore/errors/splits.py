@@ -35,9 +35,11 @@ class StalenessNotPromised(Rejected):
     Args:
         at_most_ms: what could be promised instead; None if nothing can.
         asked_ms: what was asked.
+        passing: whether asking this node again in a moment may do.
     """
 
     def __init__(self, group: str, *, asked_ms: int, at_most_ms: int | None, reason: str) -> None:
+        self.passing = False
         self.group = group
         self.asked_ms = asked_ms
         self.at_most_ms = at_most_ms

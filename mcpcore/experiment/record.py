@@ -17,6 +17,7 @@ from mcpcore.check import as_data, read_history, write_jsonl
 from mcpcore.check.report import plain
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.conclusion import Conclusion
+from mcpcore.experiment.messages import MessageSample, MessageWindow, to_shiviz
 from mcpcore.experiment.run import FaultRecord, NodeSample, ReplicaEnd, Run, StepRecord
 from mcpcore.experiment.scenario_file import load_scenario
 from mcpcore.sim.schedule import Schedule
@@ -27,6 +28,7 @@ FORMAT: Final = 1
 SCENARIO: Final = "scenario.toml"
 RUN: Final = "run.json"
 RESULTS: Final = "results.json"
+SHIVIZ: Final = "messages.shiviz.log"
 
 
 def save_run(run: Run, conclusion: Conclusion, source: str, directory: Path) -> None:
@@ -40,6 +42,7 @@ def save_run(run: Run, conclusion: Conclusion, source: str, directory: Path) -> 
     (directory / SCENARIO).write_text(source, encoding="utf-8")
     for kind, history in run.histories.items():
         (directory / f"history-{kind}.jsonl").write_text(write_jsonl(history), encoding="utf-8")
+    (directory / SHIVIZ).write_text(to_shiviz(run.messages), encoding="utf-8")
     _write(directory / RUN, _run_data(run))
     _write(directory / RESULTS, results(run, conclusion))
 
@@ -110,6 +113,8 @@ def _run_data(run: Run) -> dict[str, Any]:
         "failure": run.failure,
         "steps": run.steps,
         "members": run.members,
+        "messages": run.messages,
+        "windows": run.windows,
         "impossible": run.impossible,
         "digest": run.digest,
         "environment": run.environment,
@@ -153,6 +158,8 @@ def _run(data: Mapping[str, Any], directory: Path) -> Run:
         failure=data["failure"],
         steps=tuple(StepRecord(*row) for row in data.get("steps", ())),
         members=tuple(data.get("members", ())),
+        messages=tuple(MessageSample(*row) for row in data.get("messages", ())),
+        windows=tuple(MessageWindow(*row) for row in data.get("windows", ())),
         impossible=tuple(data["impossible"]),
         digest=data["digest"],
         environment=data["environment"],

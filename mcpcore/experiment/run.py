@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mcpcore.check import FaultWindow, History
+from mcpcore.experiment.messages import MessageSample, MessageWindow
 from mcpcore.experiment.scenario import Scenario
 from mcpcore.sim.schedule import Fault
 
@@ -113,6 +114,7 @@ class Run:
         clients_ended_s: when clients began nothing new.
         failure: why the run broke off; empty if it did not. A broken safety property is one.
         steps: what the operator did.
+        messages: single messages between nodes, in ``windows`` of time; empty if nobody looked.
         members: who was a member of the first group in the end; empty: every node.
         impossible: what this world could not do, in words.
         digest: a number for everything that happened, where the world has one.
@@ -132,6 +134,8 @@ class Run:
     failure: str = ""
     steps: tuple[StepRecord, ...] = ()
     members: tuple[str, ...] = ()
+    messages: tuple[MessageSample, ...] = ()
+    windows: tuple[MessageWindow, ...] = ()
     impossible: tuple[str, ...] = ()
     digest: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from mcpcore import __version__
 from mcpcore.errors import CoordinationError, PropertyViolated, SimulationStuck
 from mcpcore.experiment.convergence import is_converged
 from mcpcore.experiment.crew import Crew
+from mcpcore.experiment.messages import MessageLog
 from mcpcore.experiment.operator import Operator
 from mcpcore.experiment.run import FaultRecord, ReplicaEnd, Run
 from mcpcore.experiment.scenario import Scenario
@@ -71,6 +72,7 @@ class _Simulation:
             now_ns=lambda: self.world.now_ns - self.began_ns,
         )
         ops = self.nodes.client("", "operator", Role.ADMIN)
+        self.messages = MessageLog({}, 0)
         self.operator = Operator(scenario, self.nodes, ops, self._now_s)
 
     # --- the run ---------------------------------------------------------------------------------
@@ -119,8 +121,14 @@ class _Simulation:
             failure=failure,
             steps=tuple(self.operator.records),
             members=members,
+            messages=self.messages.kept(),
+            windows=tuple(self.messages.windows),
             digest=world.digest,
-            environment={"mcpcore": __version__, "python": platform.python_version()},
+            environment={
+                "mcpcore": __version__,
+                "python": platform.python_version(),
+                "system": platform.system(),
+            },
         )
 
     def _now_s(self) -> float:
@@ -156,6 +164,10 @@ class _Simulation:
         self.began_ns = world.now_ns
         shift_s, samples = self.began_ns / 1e9, self.nodes.samples
         samples[:] = [sample._replace(at_s=sample.at_s - shift_s) for sample in samples]
+        nodes = {world[name].address: name for name in self.scenario.nodes}
+        self.messages = MessageLog(nodes, self.began_ns)
+        self.messages.open_window(world.now_ns, "clients begin")
+        world.trace.listener = self.messages.hear
         for region, running, lane in self.crew.lanes():
             hosts[region].spawn(self.crew.work(running, lane))
 
@@ -177,6 +189,8 @@ class _Simulation:
         )
         ended: list[float] = []
         self.records.append((made, resolved, self._now_s(), ended))
+        struck = f"{resolved.kind.replace('_', ' ')} {', '.join(resolved.on)}".strip()
+        self.messages.open_window(self.world.now_ns, f"{struck} begins")
         if fault.for_s:
             self.world.at(self.world.now_s + fault.for_s, self._end, made, ended)
 
@@ -184,6 +198,7 @@ class _Simulation:
         if not made.over:
             made.end()
             ended.append(self._now_s())
+            self.messages.open_window(self.world.now_ns, f"{made.fault.kind} ends")
 
     def _records(self) -> list[FaultRecord]:
         return [

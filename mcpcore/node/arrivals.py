@@ -12,11 +12,20 @@ import msgpack
 from mcpcore.errors import InvalidInput, ProtocolViolation
 from mcpcore.node import node_words
 from mcpcore.node.comparing import Comparing
+from mcpcore.node.freshness import Freshness
 from mcpcore.node.hosting import Hosting
 from mcpcore.node.judging import Judging
 from mcpcore.node.liveness import Beat
 from mcpcore.node.membership import Membership
-from mcpcore.node.notes import FoundingAnswered, FoundingAsked, Note, Said, ViewTold, from_rows
+from mcpcore.node.notes import (
+    Confirmed,
+    FoundingAnswered,
+    FoundingAsked,
+    Note,
+    Said,
+    ViewTold,
+    from_rows,
+)
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.replicated_data import DataHub
 from mcpcore.node.timekeeping import Timekeeper
@@ -34,12 +43,14 @@ class Arrivals:
         membership: hears of foundings, and withholds messages of groups that are not founded yet.
         comparing: hears of digests.
         judging: hears how groups look from other members.
+        freshness: hears how far leaders had committed, and when.
         data: hears about replicated data.
     """
 
     __slots__ = (
         "_comparing",
         "_data",
+        "_freshness",
         "_hosting",
         "_judging",
         "_membership",
@@ -55,9 +66,11 @@ class Arrivals:
         membership: Membership,
         comparing: Comparing,
         judging: Judging,
+        freshness: Freshness,
         data: DataHub,
     ) -> None:
         self._judging = judging
+        self._freshness = freshness
         self._timekeeper = timekeeper
         self._hosting = hosting
         self._pulse = pulse
@@ -103,6 +116,8 @@ class Arrivals:
                 self._membership.heard(peer, note)
             elif isinstance(note, ViewTold):
                 self._judging.heard(peer, note)
+            elif isinstance(note, Confirmed):
+                self._freshness.heard(peer, note)
             elif isinstance(note, Said):
                 self._data.heard(peer, note)
             else:

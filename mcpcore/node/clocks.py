@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 class Clocks(Protocol):
     """Where a node reads the time."""
@@ -33,8 +35,8 @@ class SystemClocks:
 
     def monotonic_ns(self) -> int:
         """See ``Clocks``."""
-        if hasattr(time, "CLOCK_BOOTTIME"):
-            return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if _BOOTTIME is not None:
+            return time.clock_gettime_ns(_BOOTTIME)
         return time.monotonic_ns()
 
     def wall_ns(self) -> int:

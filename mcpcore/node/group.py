@@ -44,7 +44,14 @@ from mcpcore.node.reuniting import Reuniting
 from mcpcore.node.snapshots.keeper import SnapshotKeeper
 from mcpcore.node.storage.contract import LogDevice
 from mcpcore.node.storing import Storing
-from mcpcore.node.waiting import Applied, Consistency, Proposals, ReadResult
+from mcpcore.node.waiting import (
+    Applied,
+    Consistency,
+    Proposals,
+    ReadResult,
+    Stale,
+    parse_consistency,
+)
 from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
@@ -54,13 +61,14 @@ from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPosition
 
 if TYPE_CHECKING:
+    from mcpcore.node.freshness import Freshness
     from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node.group")
 
 FULL_DEVICE_RETRY_NS = 20_000_000
 
-__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult"]
+__all__ = ["Applied", "Consistency", "Group", "GroupStatus", "ReadResult", "Stale"]
 
 
 class Group:
@@ -107,6 +115,7 @@ class Group:
         "_wake",
         "applying",
         "failure",
+        "freshness",
         "judging",
         "listeners",
         "members_only",
@@ -186,6 +195,8 @@ class Group:
         """What was raised here in the middle of a change; None while the group is in service."""
         self.judging: Judging | None = None
         """Knows whether this group is split; None: nobody judges it."""
+        self.freshness: Freshness | None = None
+        """Knows how old the state here may be; None: nobody keeps account."""
         self.reunions = reunions
         reunions.wake = self.wake
         self.members_only = False
@@ -235,16 +246,10 @@ class Group:
         if kind not in (EntryKind.COMMAND, EntryKind.SESSION):
             raise InvalidInput(f"entries of kind {kind!r} are the protocol's own", where="propose")
         raft = self.raft
-        if (
-            self._closed
-            or not raft.is_leader
-            or raft.state.stateless
-            or self.applying.watch.divergence is not None
-        ):
+        if self._closed or raft.state.stateless or self.applying.watch.divergence is not None:
             self._refuse_if_closed()
             self._refuse_without_state()
             self._refuse_if_in_doubt()
-            self._refuse_if_read_only()
         if self._device.no_space:
             raise NoSpace(self.name)
         if self._storing:
@@ -252,14 +257,18 @@ class Group:
         if raft.quiet:
             self.rouse()
         now_ns = self._clocks.monotonic_ns()
-        entry = raft.propose(data, now_ns, kind)
+        try:
+            entry = raft.propose(data, now_ns, kind)
+        except Rejected:
+            self._refuse_if_read_only()  # says more than that another member leads
+            raise
         self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
         self._wake(self)
         return future
 
     def read(
-        self, request: bytes, consistency: Consistency = Consistency.LINEARIZABLE
+        self, request: bytes, consistency: Consistency | Stale = Consistency.LINEARIZABLE
     ) -> asyncio.Future[ReadResult]:
         """Ask the state machine a question.
 
@@ -269,19 +278,24 @@ class Group:
 
         Raises:
             GroupReadOnly: no leader with a quorum is to be had here; a stale read still is.
+            StalenessNotPromised: a ``Stale`` read accepts no state as old as ours may be.
             ReunionRefused: an operator must agree first that this member catches up.
             Rejected: not asked: no leader is known, too many reads wait, the lease does not hold.
             InvalidInput: there is no such consistency.
         """
-        if type(consistency) is not Consistency:
-            consistency = Consistency.parse(consistency)
+        if type(consistency) not in (Consistency, Stale):
+            consistency = parse_consistency(str(consistency))
         self._refuse_if_closed()
         self._refuse_without_state()
         self._refuse_if_in_doubt()
+        now_ns = self._clocks.monotonic_ns()
+        if isinstance(consistency, Stale):
+            fresh = self.freshness
+            bound = fresh.bound(self, consistency.max_age_s) if fresh is not None else None
+            return self._reading.ask_stale(request, self.applied, now_ns, bound)
         if consistency is not Consistency.STALE:
             self.reunions.refuse()
             self._refuse_if_read_only()
-        now_ns = self._clocks.monotonic_ns()
         return self._reading.ask(request, consistency, self.applied, now_ns)
 
     def change(self, changes: Sequence[Change], *, force: bool = False) -> asyncio.Future[Applied]:

@@ -54,6 +54,7 @@ from mcpcore.raft.split import Verdict
 from mcpcore.raft.types import Configuration, HardState
 
 if TYPE_CHECKING:
+    from mcpcore.node.freshness import Freshness
     from mcpcore.node.judging import Judging
 
 logger = logging.getLogger("mcpcore.node")
@@ -76,6 +77,7 @@ class Surroundings(NamedTuple):
     scheduler: Scheduler
     pulse: Pulse
     judging: Judging
+    freshness: Freshness
     observer: GroupObserver
     bulk: Disk
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
@@ -249,6 +251,7 @@ class Hosting:
                 around.scheduler.forget(group)
                 around.pulse.forget(name)
                 around.judging.forget(name)
+                around.freshness.forget(name)
                 self._settings -= Counter([self._made_as.pop(name).settings])
                 around.pulse.set_pace(self._settings)
             self._unserved.discard(name)
@@ -321,7 +324,7 @@ class Hosting:
         group.members_only = members_only(around.disk, self._config.data, found.name)
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
-        group.judging = around.judging
+        group.judging, group.freshness = around.judging, around.freshness
         group.reunions.history = partial(around.judging.history, group)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mcpcore.clock import ClockHealth, ClockState
 from mcpcore.errors import GroupReadOnly
@@ -26,9 +27,11 @@ from mcpcore.node.hosting import Hosting
 from mcpcore.node.notes import Note, ViewTold
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.storage.contract import LogDevice
+from mcpcore.node.verdict_stream import VerdictStream
 from mcpcore.raft.split import SplitDetector, SplitSettings, SplitState, Verdict
 
 logger = logging.getLogger("mcpcore.node.verdicts")
+
 
 Listener = Callable[[Verdict], None]
 """Hears every verdict whose state changed. Must be quick, and not raise."""
@@ -79,7 +82,10 @@ class Judging:
         self._cases: dict[str, _Case] = {}
         self._unwell: dict[str, None] = {}
         self._suspected: set[str] = set()
+        self._seen: set[str] = set()
+        self._slept_well: dict[str, int] = {}
         self._looked_ns = clocks.monotonic_ns()
+        self._streams: dict[VerdictStream, None] = {}
         self.listeners: list[Listener] = []
 
     # --- what is asked -------------------------------------------------------------------------
@@ -91,7 +97,13 @@ class Judging:
         if not self._may_judge(group):
             return None
         now_ns = max(self._looked_ns, group.raft.state.now_ns)
-        return self._judge(group, self._survey(now_ns), None)
+        around = self._survey(now_ns)
+        if group.name in self._cases or not group.raft.quiet:
+            return self._judge(group, around, None)
+        detector = SplitDetector(self._settings)
+        detector.observe(gather(group, around, {}), now_ns)
+        since_ns = self._slept_well.get(group.name, now_ns)
+        return None if detector.verdict is None else replace(detector.verdict, since_ns=since_ns)
 
     def unwell(self, name: str) -> Verdict | None:
         """The latest verdict on a group that is not well; None if it is, or is not judged here.
@@ -103,6 +115,39 @@ class Judging:
         """How the verdict on a group has changed since this node started, the oldest first."""
         case = self._cases.get(group.name)
         return () if case is None else tuple(case.detector.history)
+
+    def explain(self, group: Group) -> dict[str, Any]:
+        """The verdict on a group with all its evidence and how it came about, in plain values."""
+        verdict, now_ns = self.verdict(group), max(self._looked_ns, group.raft.state.now_ns)
+        return {
+            "verdict": verdict.as_dict() if verdict is not None else None,
+            "history": [
+                {
+                    "ago_s": max(0, now_ns - each.since_ns) / 1e9,
+                    "state": each.state.value,
+                    "sentence": each.sentence,
+                }
+                for each in self.history(group)
+            ],
+        }
+
+    def stream(self, wake: Callable[[], None] = lambda: None) -> VerdictStream:
+        """Every change from now on; first the verdicts on groups that are not well already."""
+        stream = VerdictStream(self._left, wake)
+        self._streams[stream] = None
+        for name in self._unwell:
+            verdict = self._cases[name].detector.verdict
+            if verdict is not None:
+                stream.put(verdict)
+        return stream
+
+    def _left(self, stream: VerdictStream) -> None:
+        self._streams.pop(stream, None)
+
+    def close(self) -> None:
+        """End all streams."""
+        for stream in list(self._streams):
+            stream.close()
 
     def refusal(self, group: Group, now_ns: int) -> GroupReadOnly | None:
         """Why a member that does not lead refuses writes; None if it can say who leads instead.
@@ -143,6 +188,7 @@ class Judging:
             self._judge(group, around, letters)
         for peer, notes in letters.items():
             self._tell(peer, notes)
+        self._let_sleep()
 
     def heard(self, peer: str, note: ViewTold) -> None:
         """A peer says how a group looks from there."""
@@ -159,6 +205,19 @@ class Judging:
         self._forget(name)
 
     # --- inside --------------------------------------------------------------------------------
+
+    def _let_sleep(self) -> None:
+        """A group that fell asleep and was well is remembered by one number, for a node may have
+        thousands.
+        """
+        awake = self._pulse.awake
+        for name in self._seen - awake.keys():
+            case = self._cases.get(name)
+            if case is not None and name not in self._unwell and len(case.detector.history) <= 2:
+                verdict = self._cases.pop(name).detector.verdict
+                if verdict is not None:
+                    self._slept_well[name] = verdict.since_ns
+        self._seen = set(awake)
 
     def _asleep_and_unwell(self) -> list[tuple[str, Group]]:
         awake, found = self._pulse.awake, []
@@ -238,6 +297,8 @@ class Judging:
         logger.log(level, "%s", verdict)
         for listener in list(self.listeners):
             listener(verdict)
+        for stream in list(self._streams):
+            stream.put(verdict)
 
     def _case(self, name: str) -> _Case:
         case = self._cases.get(name)
@@ -248,3 +309,4 @@ class Judging:
     def _forget(self, name: str) -> None:
         self._cases.pop(name, None)
         self._unwell.pop(name, None)
+        self._slept_well.pop(name, None)

@@ -28,6 +28,7 @@ from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
+from mcpcore.node.freshness import Freshness
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import brief_of
 from mcpcore.node.hosting import Hosting, Surroundings
@@ -51,6 +52,7 @@ from mcpcore.node.timekeeping import Timekeeper
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.verdict_stream import VerdictStream
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
 from mcpcore.raft.split import SplitState
@@ -105,6 +107,7 @@ class Node:
         self._membership: Membership | None = None
         self._comparing: Comparing | None = None
         self._judging: Judging | None = None
+        self._freshness: Freshness | None = None
         self._data: DataHub | None = None
         self._policies: Policies | None = None
         self._arrivals: Arrivals | None = None
@@ -212,6 +215,15 @@ class Node:
                 tell=self._membership.tell,
             )
             self._pulse.listener = self._judging.look
+            self._freshness = Freshness(
+                self._hosting,
+                self._pulse,
+                self._scheduler,
+                self._clocks.monotonic_ns,
+                clock=self._timekeeper.clock,
+                clock_health=self._timekeeper.health,
+                tell=self._membership.tell,
+            )
             bulk = self._own_disks[1] if self._own_disks else self._disk
             self._data = DataHub(
                 config.name,
@@ -231,6 +243,7 @@ class Node:
                 self._membership,
                 self._comparing,
                 self._judging,
+                self._freshness,
                 self._data,
             )
             fresh = await self._hosting.recover(
@@ -242,6 +255,7 @@ class Node:
                     self._scheduler,
                     self._pulse,
                     self._judging,
+                    self._freshness,
                     self,
                     bulk,
                     self.meters,
@@ -268,6 +282,7 @@ class Node:
             raise
         self._membership.start(fresh)
         self._pulse.start()
+        self._freshness.start()
         for group in self._hosting:
             self._scheduler.wake(group)
 
@@ -285,7 +300,13 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (self._scheduler, self._membership, self._comparing, self._policies):
+            for part in (
+                self._scheduler,
+                self._membership,
+                self._comparing,
+                self._policies,
+                self._judging,
+            ):
                 if part is not None:
                     part.close()
             stopping = self._let_go()
@@ -450,6 +471,27 @@ class Node:
             "groups": self._hosting.in_brief(),
             "retired": self._hosting.retired,
         }
+
+    def verdicts(self, wake: Callable[[], None] = lambda: None) -> VerdictStream:
+        """Changes of this node's verdicts on its groups, as they come; first what is not well now.
+
+        ``async for verdict, passed_over in node.verdicts():`` - of each group only the newest
+        change waits to be taken. The stream ends with the node; ``close`` it to leave earlier.
+
+        Args:
+            wake: called when there is something to take.
+        """
+        assert self._judging is not None, "the node is not started"
+        return self._judging.stream(wake)
+
+    def explain(self, group: str) -> dict[str, Any]:
+        """The verdict on a group, all its evidence and its history, in plain values.
+
+        Raises:
+            UnknownGroup: there is no such group here.
+        """
+        assert self._judging is not None, "the node is not started"
+        return self._judging.explain(self.group(group))
 
     def back_up(self, group: str) -> Backup:
         """The applied state of a group as it is now, to be read piece by piece.

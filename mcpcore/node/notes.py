@@ -20,6 +20,8 @@ NOTES_SINCE: Final = 2
 """The first version of the protocol whose frames may hold notes, and whose members understand what
 configurations say about members."""
 NOTES_PER_FRAME: Final = 256
+GROUPS_PER_CONFIRMED: Final = 1024
+"""So that the note of a node that leads thousands of groups fits a frame."""
 
 
 class FoundingAsked(NamedTuple):
@@ -72,6 +74,16 @@ class ViewTold(NamedTuple):
     asks: bool
 
 
+class Confirmed(NamedTuple):
+    """Columns: of groups that I lead, how far I had committed, and when a quorum had surely
+    confirmed me, on the cluster's clock in nanoseconds (``mcpcore.raft.staleness``).
+    """
+
+    groups: tuple[str, ...]
+    commits: tuple[int, ...]
+    confirmed_ns: tuple[int, ...]
+
+
 class Said(NamedTuple):
     """A message of anti-entropy about replicated data of that name: see ``mcpcore.crdt``."""
 
@@ -79,7 +91,7 @@ class Said(NamedTuple):
     message: bytes
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold
+Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold | Confirmed
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
@@ -88,6 +100,7 @@ _NUMBERS: Final[dict[type[Note], int]] = {
     DigestTaken: 4,
     Said: 5,
     ViewTold: 6,
+    Confirmed: 7,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -97,6 +110,7 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     4: (DigestTaken, (str, int, bytes)),
     5: (Said, (str, bytes)),
     6: (ViewTold, (str, int, str, int, int, int, bool)),
+    7: (Confirmed, (tuple, tuple, tuple)),
 }
 
 
@@ -138,8 +152,21 @@ def from_rows(rows: object) -> list[Note]:
             raise InvalidInput(f"a digest of {len(note.digest)} bytes")
         if isinstance(note, ViewTold) and not all(0 <= n <= MAX_UINT for n in _numbers(note)):
             raise InvalidInput(f"a view with numbers out of range: {note!r}"[:200])
+        if isinstance(note, Confirmed):
+            _check_columns(note)
         notes.append(note)
     return notes
+
+
+def _check_columns(note: Confirmed) -> None:
+    names, *numbers = note
+    if not 0 < len(names) <= GROUPS_PER_CONFIRMED or any(len(names) != len(n) for n in numbers):
+        raise InvalidInput(f"columns of {', '.join(str(len(column)) for column in note)} fields")
+    if any(type(name) is not str for name in names):
+        raise InvalidInput("the first column must be names of groups")
+    for number in (number for column in numbers for number in column):
+        if type(number) is not int or not 0 <= number <= MAX_UINT:
+            raise InvalidInput(f"{number!r} is neither an index nor a moment")
 
 
 def _numbers(note: ViewTold) -> tuple[int, ...]:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcpcore.clock import ClockHealth
-from mcpcore.errors import CoordinationError, LeaseUnavailable, ReadNotConfirmed
+from mcpcore.errors import CoordinationError, InvalidInput, LeaseUnavailable, ReadNotConfirmed
 from mcpcore.node.duties import Duties
 from mcpcore.node.machine import ReplicatedState
 from mcpcore.node.waiting import Answer, Consistency, ReadResult, Reads
 from mcpcore.raft import quiescence
 from mcpcore.raft.core import Raft
 from mcpcore.raft.outcome import ReadAnswer
+from mcpcore.raft.staleness import StalenessBound
 
 
 class Reading:
@@ -66,9 +67,8 @@ class Reading:
                 answer, consistency = (lambda: prepared), Consistency.LINEARIZABLE
         group = self._raft.state.group
         future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        if consistency is not Consistency.STALE and (
-            self._rouse() or quiescence.just_woken(self._raft.state)
-        ):
+        woke = consistency is not Consistency.STALE and self._rouse()
+        if consistency is Consistency.LEASE and (woke or quiescence.just_woken(self._raft.state)):
             # A leader that slept has no lease yet; asking a quorum promises no less.
             consistency = Consistency.LINEARIZABLE
         if consistency is Consistency.LINEARIZABLE:
@@ -81,6 +81,17 @@ class Reading:
             self._reads.answer_at(self._raft.lease_read(now_ns), applied, future, answer)
         else:
             self._reads.answer_at(0, applied, future, answer)
+        return future
+
+    def ask_stale(
+        self, request: bytes, applied: int, now_ns: int, bound: StalenessBound | None
+    ) -> asyncio.Future[ReadResult]:
+        """Answer from the state as it is, and say how old it may be."""
+        if self._duties is not None and self._duties.answer(request, now_ns) is not None:
+            raise InvalidInput("only a leader can answer this, and never from an old state")
+        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+        answer: Answer = partial(self._query, request)
+        self._reads.answer_at(0, applied, future, answer, bound)
         return future
 
     def answered(self, answers: Sequence[ReadAnswer], applied: int) -> None:

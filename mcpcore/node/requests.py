@@ -63,6 +63,10 @@ class Op(IntEnum):
     POLICY = 50
     """(verb, body): a question to the policy that the group orders, or an edit of it, as
     ``mcpcore.node.policies.door`` reads them."""
+    VERDICTS = 51
+    """(b""): events follow, one for each change of this node's verdict on a group, until CANCEL."""
+    VERDICT = 52
+    """(): the node's verdict on a group with all its evidence, and its history, as a map."""
     CHANGE = 30
     """(changes, force): administrators only; answered with (term, index) once the change of
     membership is committed. What a change looks like is in ``changes``."""
@@ -75,6 +79,8 @@ _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
     Op.STATUS: (),
+    Op.VERDICTS: (bytes,),
+    Op.VERDICT: (),
     Op.SURVEY: (),
     Op.TRANSFER: (str,),
     Op.WATCH: (bytes,),

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcpcore.errors import (
@@ -28,7 +29,7 @@ from mcpcore.node.backup import Backup
 from mcpcore.node.catalog import settings_from
 from mcpcore.node.changes import from_rows
 from mcpcore.node.config import GroupConfig
-from mcpcore.node.group import Applied, Consistency
+from mcpcore.node.group import Applied
 from mcpcore.node.machine import Watchable, Watching
 from mcpcore.node.policies.door import answer
 from mcpcore.node.policies.machine import PolicyMachine
@@ -42,6 +43,8 @@ from mcpcore.node.requests import (
 )
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.identity import Role
+from mcpcore.node.verdict_stream import VerdictWatch
+from mcpcore.node.waiting import ReadResult, parse_consistency
 from mcpcore.raft.types import EntryKind
 
 if TYPE_CHECKING:
@@ -127,7 +130,7 @@ class _Served:
         elif op is Op.QUERY:
             question, consistency = arguments
             self._count(group)
-            reading = self._node.group(group).read(question, Consistency.parse(consistency))
+            reading = self._node.group(group).read(question, parse_consistency(consistency))
             self._answer_later(number, reading)
         elif op is Op.GROUPS:
             self._reply(number, self._node.groups_in_brief())
@@ -144,6 +147,10 @@ class _Served:
             self._reply(number, None)
         elif op is Op.WATCH:
             self._watch(number, group, arguments[0])
+        elif op is Op.VERDICTS:
+            self._follow(number, lambda wake: VerdictWatch(self._node.verdicts(wake)))
+        elif op is Op.VERDICT:
+            self._reply(number, self._node.explain(group))
         elif op is Op.CANCEL:
             watching = self._watches.pop(arguments[0], None)
             if watching is not None:
@@ -224,18 +231,23 @@ class _Served:
         machine = self._node.group(group).state.machine
         if not isinstance(machine, Watchable):
             raise InvalidInput(f"the machine of group {group} cannot be watched")
+        self._follow(number, partial(machine.watching, request), group)
+
+    def _follow(
+        self, number: int, begin: Callable[[Callable[[], None]], Watching], group: str = ""
+    ) -> None:
         if number in self._watches:
             raise InvalidInput(f"request {number} is a watch already")
         if len(self._watches) >= MAX_WATCHES_PER_CLIENT:
             raise QueueFull(group, "watches of one client", MAX_WATCHES_PER_CLIENT)
         pump = _Pump(self._connection, number, lambda: self._watches.pop(number, None))
-        watching = machine.watching(request, pump.wake)
-        self._watches[number] = pump.watching = watching
+        self._watches[number] = pump.watching = begin(pump.wake)
         self._reply(number, None)
         pump.wake()
 
     def _reply(self, number: int, body: object) -> None:
-        reply = encode_reply(number, Status.OK, body)
+        told = body.row() if isinstance(body, ReadResult) else body
+        reply = encode_reply(number, Status.OK, told)
         most = self._node.config.limits.max_frame_bytes
         if len(reply) <= most:
             self._connection.send(reply)

@@ -36,6 +36,8 @@ Header = tuple[int, int, bytes, int, int]
 """(life, sent, timestamp, echo of the last sent, when that was received); zero or empty
 where unknown. The timestamp has its 12-byte form."""
 
+_READINGS = (int, int, bytes, int, int)
+
 SAMPLE_EVERY_NS = 200_000_000
 """Exchanges closer together teach nothing new, and judging one costs about 0.1 ms."""
 ECHO_WITHIN_NS = 5_000_000_000
@@ -129,13 +131,11 @@ class Timekeeper:
         Raises:
             InvalidInput: it is no header.
         """
-        match header:
-            case (int(life), int(sent_ns), bytes(timestamp), int(echo_ns), int(received_ns)) if (
-                min(life, sent_ns, echo_ns, received_ns) >= 0
-            ):
-                pass
-            case _:
-                raise InvalidInput("a frame must begin with five readings of time")
+        if not isinstance(header, tuple) or tuple(map(type, header)) != _READINGS:
+            raise InvalidInput("a frame must begin with five readings of time")
+        life, sent_ns, timestamp, echo_ns, received_ns = header
+        if min(life, sent_ns, echo_ns, received_ns) < 0:
+            raise InvalidInput("a frame must begin with readings of time that are not negative")
         if self._lives.setdefault(peer, life) != life:
             self._lives[peer] = life
             self.clock.peer_restarted(peer)

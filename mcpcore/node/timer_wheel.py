@@ -5,7 +5,7 @@ handed in, and whoever is due is handed out; it must never call anybody.
 
 Deadlines are kept in slots of equal width, each slot a dict, and the slots that hold anybody in a
 heap. Moving a deadline costs two dict operations, and heartbeats that are due together share one
-slot, hence one heap operation. ``python -m benchmarks.groups --wheel`` compares it with a heap of
+slot, hence one heap operation. ``python -m benchmarks timer_wheel`` compares it with a heap of
 deadlines and lazy deletion: a thousand deadlines set, moved and collected take 1.3 ms against 2.6
 if they share a moment, 1.0 against 1.5 if they do not (CPython 3.11).
 """

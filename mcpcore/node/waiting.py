@@ -11,8 +11,9 @@ import asyncio
 import heapq
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from mcpcore.errors import (
     CoordinationError,
@@ -22,6 +23,7 @@ from mcpcore.errors import (
     QueueFull,
     Superseded,
 )
+from mcpcore.raft.staleness import StalenessBound
 from mcpcore.raft.types import Entry
 
 Answer = Callable[[], bytes]
@@ -52,6 +54,41 @@ class Consistency(StrEnum):
             raise InvalidInput(f"unknown consistency {name!r}; known: {known}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A stale read that says how old its answer may be: ``ReadResult.bound``.
+
+    Args:
+        max_age_s: the oldest state to answer from, in seconds; if no node can promise that, the
+            read is refused (``StalenessNotPromised``). None: any age will do, known or not.
+    """
+
+    max_age_s: float | None = None
+
+    def __post_init__(self) -> None:
+        age_s = self.max_age_s
+        if age_s is not None and (type(age_s) not in (int, float) or not 0 <= age_s < 1e9):
+            raise InvalidInput(f"{age_s!r} is no number of seconds", where="max_age_s")
+
+    def __str__(self) -> str:
+        return f"{Consistency.STALE}:{'' if self.max_age_s is None else repr(self.max_age_s)}"
+
+
+def parse_consistency(name: str) -> Consistency | Stale:
+    """The consistency of that name; ``stale:2.5`` accepts an age of 2.5 s, ``stale:`` any.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    kind, colon, age = name.partition(":")
+    if not colon or kind != Consistency.STALE:
+        return Consistency.parse(name)
+    try:
+        return Stale(float(age) if age else None)
+    except ValueError:
+        raise InvalidInput(f"{age!r} is no number of seconds", where=name) from None
+
+
 class Applied(NamedTuple):
     """Where a proposal stands in the log, and what applying it gave."""
 
@@ -61,10 +98,35 @@ class Applied(NamedTuple):
 
 
 class ReadResult(NamedTuple):
-    """An answer, and up to which log index the state it comes from was applied."""
+    """An answer, and up to which log index the state it comes from was applied.
+
+    ``bound`` says how old that state may be, if the read was a ``Stale`` one and a bound is known.
+    """
 
     applied: int
     answer: bytes
+    bound: StalenessBound | None = None
+
+    def row(self) -> tuple[object, ...]:
+        """For the wire; clients that know of no bounds never ask for one."""
+        bound = self.bound
+        if bound is None:
+            return (self.applied, self.answer)
+        return (
+            self.applied,
+            self.answer,
+            (bound.at_most_ms, bound.at_most_entries, bound.known_at_ns),
+        )
+
+    @classmethod
+    def from_row(cls, row: object) -> Self | None:
+        """What ``row`` has made; None if this is no such thing."""
+        match row:
+            case (int(applied), bytes(answer)):
+                return cls(applied, answer)
+            case (int(applied), bytes(answer), (int(at_most_ms), int(entries), int(known_at_ns))):
+                return cls(applied, answer, StalenessBound(at_most_ms, entries, known_at_ns))
+        return None
 
 
 _Proposal = tuple[int, "asyncio.Future[Applied]", "_Proposal | None"]
@@ -171,14 +233,19 @@ class Reads:
             fail(asked[0], why)
 
     def answer_at(
-        self, needed: int, applied: int, future: asyncio.Future[ReadResult], answer: Answer
+        self,
+        needed: int,
+        applied: int,
+        future: asyncio.Future[ReadResult],
+        answer: Answer,
+        bound: StalenessBound | None = None,
     ) -> None:
         """Answer now if ``needed`` is applied, else when it is; refuse if too many wait for that.
 
         A future that is cancelled meanwhile keeps its place until then.
         """
         if needed <= applied:
-            self._answer(applied, future, answer)
+            self._answer(applied, future, answer, bound)
         elif len(self._behind) >= self._most:
             fail(future, QueueFull(self._group, "reads that wait for entries", self._most))
         else:
@@ -199,7 +266,13 @@ class Reads:
         for future in futures:
             fail(future, why())
 
-    def _answer(self, applied: int, future: asyncio.Future[ReadResult], answer: Answer) -> None:
+    def _answer(
+        self,
+        applied: int,
+        future: asyncio.Future[ReadResult],
+        answer: Answer,
+        bound: StalenessBound | None = None,
+    ) -> None:
         if future.done():
             return
         try:
@@ -209,7 +282,7 @@ class Reads:
         except Exception as bug:  # noqa: BLE001 - it changes nothing, so only the asker is concerned
             fail(future, MachineFault(self._group, repr(bug)))
         else:
-            future.set_result(ReadResult(applied, found))
+            future.set_result(_new(ReadResult, (applied, found, bound)))
 
 
 def fail(future: asyncio.Future[Applied] | asyncio.Future[ReadResult], why: Exception) -> None:

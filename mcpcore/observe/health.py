@@ -34,12 +34,14 @@ class Account:
         name: the node that should be there; "" if nobody said.
         status: its own account, see ``Node.status``; None if there is none.
         error: why there is none.
+        zone: where it is, if it has ever told; a node that is silent has not moved.
     """
 
     endpoint: str
     name: str
     status: Mapping[str, Any] | None = None
     error: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,17 +165,18 @@ def office_ns(state: RaftState) -> int:
 def office_until_ns(state: RaftState) -> int:
     """Until when we hold office: as long as a quorum keeps to us, or has not been asked for long.
 
-    Each member counts with the promise that the message it answered asked for (``windows``).
+    Each member counts by the promise that the message it answered asked for, and at least for as
+    long as a lease would (``windows``): we never help a rival while we rely on a lease.
     """
     progress, own = state.progress, state.id
 
-    def promised_until(peer: str) -> int:
+    def office_until(peer: str) -> int:
         if peer == own:
             return NEVER
-        return progress[peer].promises.promised_until_ns if peer in progress else 0
+        return progress[peer].promises.office_until_ns if peer in progress else 0
 
     grace_ns = state.office_since_ns + state.settings.election_timeout_ns
-    return max(quorum_value(state.configuration, promised_until), grace_ns)
+    return max(quorum_value(state.configuration, office_until), grace_ns)
 
 
 def lease_until_ns(state: RaftState) -> int:

@@ -26,6 +26,7 @@ from mcpcore.raft.types import Block
 def replicate(state: RaftState) -> None:
     """Send every member what it misses, as far as its windows allow."""
     state.paced_due_ns = NEVER
+    last = state.log.last_index
     for peer, progress in state.progress.items():
         if progress.probing:
             if not progress.waiting:
@@ -38,7 +39,7 @@ def replicate(state: RaftState) -> None:
         else:
             limit = state.settings.max_inflight
             while (
-                progress.next <= state.log.last_index
+                progress.next <= last
                 and len(progress.inflight) < limit
                 and progress.inflight_bytes < state.settings.max_inflight_bytes
                 and (most := backlog.may_send(state, progress))
@@ -73,7 +74,7 @@ def _send_append(state: RaftState, peer: str, progress: Progress, max_bytes: int
         progress.waiting = True
         progress.probe_sent_ns = state.now_ns
     elif block.entries:
-        size = sum([len(entry[3]) for entry in block.entries])
+        size = block.data_bytes
         progress.inflight.append((last, size, state.now_ns))
         progress.inflight_bytes += size
         progress.next = last + 1

@@ -23,9 +23,7 @@ elsewhere since then, nobody here can count; its age is bounded, its number is n
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 
 from mcpcore.errors import InvalidInput, StalenessNotPromised
 
@@ -61,7 +59,7 @@ class StalenessLedger:
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._words: deque[tuple[int, int]] = deque()  # (commit, T), not applied yet
+        self._words: list[tuple[int, int]] = []  # (commit, T), not applied yet; mostly empty
         self._applied = 0
         self._highest = 0
         self._complete_ns: int | None = None
@@ -89,7 +87,7 @@ class StalenessLedger:
         if not words or (words[-1][0] < commit and words[-1][1] < confirmed_ns):
             words.append((commit, confirmed_ns))
         if len(words) > _WORDS_MAX:
-            self._words = deque(islice(words, 0, None, 2))  # coarser, never forgotten
+            self._words = words[::2]  # coarser, never forgotten
 
     def saw(self, index: int) -> None:
         """Somebody has an entry of this index."""
@@ -99,7 +97,7 @@ class StalenessLedger:
         """This member has applied up to ``index``."""
         self._applied = max(self._applied, index)
         while self._words and self._words[0][0] <= self._applied:
-            self._complete(self._words.popleft()[1])
+            self._complete(self._words.pop(0)[1])
 
     def bound(self, now_ns: int) -> StalenessBound | None:
         """What can be promised; None if nothing is known yet.

@@ -318,9 +318,12 @@ class RaftState:
             # A leader's own entries: one block for all that were proposed since the last write.
             self.new_blocks.append(self.log.block(self.unwritten_from, self.log.last_index))
             self.unwritten_from = self.log.last_index + 1
-        hard_state, blocks, base = self.hard_state, self.new_blocks, self.base_change
+        blocks, base = self.new_blocks, self.base_change
         before = self.writes[-1].hard_state if self.writes else self.durable_hard_state
-        if not blocks and base is None and hard_state == before:
+        changed = before != (self.term, self.voted_for)
+        if not blocks and base is None and not changed:
+            if not self.gated:
+                return None  # so it is in most turns
             if self.writes:
                 self.writes[-1].gated.extend(self.gated)
             else:
@@ -329,14 +332,15 @@ class RaftState:
             self.gated = []
             return None
         self.write_seq += 1
+        hard_state = self.hard_state
         pending = PendingWrite(
             self.write_seq, self.now_ns, self.log.last_index, hard_state, self.gated
         )
         self.writes.append(pending)
         self.gated = []
         self.new_blocks, self.base_change = [], None
-        changed = hard_state if hard_state != before else None
-        return Write(pending.seq, changed, tuple(blocks), base, self.custody.hand_over())
+        stored = hard_state if changed else None
+        return Write(pending.seq, stored, tuple(blocks), base, self.custody.hand_over())
 
     def note_written(self, seq: int) -> list[tuple[str, Message]]:
         """Record that writes up to ``seq`` are durable; returns the messages this sets free."""

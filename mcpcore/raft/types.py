@@ -67,11 +67,12 @@ class Block:
     follower, which store them as they came. Immutable by convention.
     """
 
-    __slots__ = ("_encoded", "entries")
+    __slots__ = ("_data_bytes", "_encoded", "entries")
 
     def __init__(self, entries: tuple[Entry, ...], encoded: bytes | None = None) -> None:
         self.entries = entries
         self._encoded = encoded
+        self._data_bytes = -1
 
     @property
     def encoded(self) -> bytes:
@@ -79,6 +80,13 @@ class Block:
         if self._encoded is None:
             self._encoded = msgpack.packb(self.entries)
         return self._encoded
+
+    @property
+    def data_bytes(self) -> int:
+        """What the entries' data weigh, counted once for all followers."""
+        if self._data_bytes < 0:
+            self._data_bytes = sum([len(entry[3]) for entry in self.entries])
+        return self._data_bytes
 
     @property
     def reconfigures(self) -> bool:

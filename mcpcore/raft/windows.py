@@ -51,6 +51,10 @@ LESSON_MEMORY_NS = 300 * SECOND
 """For how long a suspicion that was refuted makes a member more patient."""
 PROMISE_GRAIN_NS = 10 * MILLISECOND
 """Windows grow by whole steps, so that noise is no change and groups ask for equal promises."""
+OFFICE_PROMISES = 2
+"""A leader keeps its office for so many promises after what was answered left, up to the ceiling. A
+link that has just become slow then costs a lease for a moment and no office; a rival that wins
+earlier makes it a leader that nobody follows, and that can neither commit nor read by its lease."""
 _CHANGES_MAX = 64
 _PPM = 1_000_000
 
@@ -133,17 +137,17 @@ class PromiseLedger:
         now_ns: from when on messages ask for ``promise_ns``; the leader's clock.
     """
 
-    __slots__ = ("_changes", "_settings", "counted_until_ns", "promise_ns", "promised_until_ns")
+    __slots__ = ("_changes", "_settings", "counted_until_ns", "office_until_ns", "promise_ns")
 
     def __init__(self, settings: WindowSettings, now_ns: int, promise_ns: int) -> None:
         self._settings = settings
         self._changes = [(now_ns, promise_ns)]  # from when on, and what; both only as sent
         self.promise_ns = promise_ns
         """What every message to this member asks for now."""
-        self.promised_until_ns = 0
-        """The end of the promise if the member's clock ran like ours: how long office is held."""
         self.counted_until_ns = 0
-        """The same minus what clocks may drift: how long a lease counts. Neither goes back."""
+        """Until when a lease counts on it: the end of its promise, less what clocks may drift."""
+        self.office_until_ns = 0
+        """Until when its agreement keeps us in office. Neither goes back."""
 
     def change(self, now_ns: int, promise_ns: int) -> None:
         """From now on messages ask for another promise.
@@ -176,11 +180,12 @@ class PromiseLedger:
             if since_ns <= sent_ns:
                 counted_ns = sent_ns + self._settings.counted_ns(promise_ns)
                 self.counted_until_ns = max(self.counted_until_ns, counted_ns)
-                self.promised_until_ns = max(self.promised_until_ns, sent_ns + promise_ns)
+                office_ns = min(OFFICE_PROMISES * promise_ns, self._settings.election_ceiling_ns)
+                self.office_until_ns = max(self.office_until_ns, sent_ns + office_ns)
                 break
 
     def __repr__(self) -> str:
-        return f"PromiseLedger({self.promise_ns / 1e9:g} s, until {self.promised_until_ns / 1e9:g})"
+        return f"PromiseLedger({self.promise_ns / 1e9:g} s, until {self.counted_until_ns / 1e9:g})"
 
 
 class AdaptiveWindows:

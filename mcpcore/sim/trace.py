@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Detail = tuple["str | int | bool | None", ...]
@@ -63,6 +63,8 @@ class Trace:
         self.cause = 0
         """Number of the event whose consequences run now; handles inherit it."""
         self.now_ns = 0
+        self.listener: Callable[[Event], None] | None = None
+        """Hears of every event as it happens, for whoever needs some of those beyond ``keep``."""
         self.chunk: list[_Entry] = []
         """The open chunk. The scheduler appends to it directly; see :meth:`close_chunk`."""
         self._closed: list[_Entry] = []
@@ -75,6 +77,8 @@ class Trace:
         chunk = self.chunk
         number = self._closed_count + len(chunk) + 1
         chunk.append((self.now_ns, host, kind, detail, number, self.cause))
+        if self.listener is not None:
+            self.listener(Event(number, self.now_ns, host, kind, detail, self.cause))
         if len(chunk) >= CHUNK:
             self.close_chunk()
         return number

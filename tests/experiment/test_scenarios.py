@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import cycle
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -14,7 +16,14 @@ from mcpcore.errors import InvalidInput
 from mcpcore.experiment.conclusion import conclude
 from mcpcore.experiment.record import load_run, results, save_run
 from mcpcore.experiment.run import NodeSample, Run
-from mcpcore.experiment.scenario import Expectations, Groups, Region, Scenario, WorkloadSpec
+from mcpcore.experiment.scenario import (
+    Expectations,
+    Groups,
+    Nemesis,
+    Region,
+    Scenario,
+    WorkloadSpec,
+)
 from mcpcore.experiment.scenario_file import load_scenario
 from mcpcore.experiment.simulated import run_simulated
 from mcpcore.experiment.workloads import KINDS
@@ -22,6 +31,7 @@ from mcpcore.sim.schedule import Fault, Schedule
 from tests.experiment.lying import LIARS, optimistic
 
 QUIET = Schedule()
+JEPSEN_NEMESES = run_path(str(Path(__file__).parents[2] / "jepsen-style" / "run.py"))["NEMESES"]
 RATES = {"saga": 5.0}
 """Where the usual rate would only cost time."""
 
@@ -90,6 +100,37 @@ def lying(kind: str, nemesis: Schedule = QUIET, seed: int = 1) -> Judgement:
 @pytest.mark.parametrize("kind", LIARS)
 def test_every_workload_finds_out_a_machine_that_lies(kind: str) -> None:
     assert lying(kind).verdict is Verdict.VIOLATED
+
+
+NEMESES = {
+    "partition": Fault(0.5, "isolate", ("leader",), (), 1.5),
+    "kill": Fault(0.5, "kill", ("b",), (), 1.5),
+    "clock": Fault(0.5, "clock_step", ("a",), (), 1.5, 30.0),
+}
+
+
+@pytest.mark.parametrize(("kind", "nemesis"), list(zip(LIARS, cycle(NEMESES), strict=False))[::3])
+def test_a_lie_is_found_out_while_something_breaks_the_cluster(kind: str, nemesis: str) -> None:
+    """Each workload with one nemesis; every pair is a soak test."""
+    assert lying(kind, Schedule((NEMESES[nemesis],))).verdict is Verdict.VIOLATED
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("nemesis", JEPSEN_NEMESES)
+@pytest.mark.parametrize("kind", LIARS)
+def test_every_pair_of_workload_and_nemesis_can_fail(kind: str, nemesis: str) -> None:
+    """The cells of jepsen-style/run.py, on machines that lie."""
+    kinds = JEPSEN_NEMESES[nemesis]
+    scenario = replace(
+        SMALL,
+        duration_s=10.0,
+        workloads=(WorkloadSpec(kind, rate_per_s=RATES.get(kind, 10.0)),),
+        faults=QUIET,
+        nemesis=Nemesis(kinds, 2) if kinds else None,
+    )
+    run = run_simulated(scenario, seed=1, machine=LIARS[kind])
+    assert conclude(run).judgements[kind].verdict is Verdict.VIOLATED
 
 
 def test_clouds_that_give_without_the_log_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

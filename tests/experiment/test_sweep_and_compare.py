@@ -11,8 +11,9 @@ import pytest
 
 from mcpcore.errors import InvalidInput
 from mcpcore.experiment.compare import compare
+from mcpcore.experiment.report.sweep_page import heat_map, render_sweep
 from mcpcore.experiment.scenario_file import load_scenario
-from mcpcore.experiment.sweep import combinations, sweep_scenario
+from mcpcore.experiment.sweep import Row, combinations, sweep_scenario
 
 TEXT = """\
 name = "short"
@@ -128,3 +129,36 @@ def test_what_changed_is_told_in_numbers_and_shares() -> None:
         "+0",
         "+0.0 (+0%)",
     }
+
+
+def row(loss: float, timeout_s: int, seed: int, took_s: float | None, bound_s: float = 5) -> Row:
+    settings = json.dumps({"links.*.loss": loss, "groups.election_timeout_s": timeout_s})
+    verdict = "ok" if took_s is not None and took_s <= bound_s else "violated"
+    broken = "" if verdict == "ok" else "converged after the last fault"
+    return Row(settings, seed, verdict, took_s, bound_s, 1.0, 1, 100, broken, "")
+
+
+def test_a_sweep_has_a_page_with_distributions_slack_and_a_map() -> None:
+    rows = [
+        row(loss, timeout_s, seed, timeout_s + loss * 10 + seed / 10)
+        for loss in (0.0, 0.1)
+        for timeout_s in (1, 3)
+        for seed in range(5)
+    ]
+    rows.append(row(0.1, 3, 9, None))
+    page = render_sweep("short", rows, "mcpctl experiment sweep short")
+    assert "1 of 21 runs broke a promise" in page
+    assert "seed 9, links.*.loss=0.1, groups.election_timeout_s=3" in page
+    embedded = page.partition('<script id="figures" type="application/json">')[2]
+    figures = json.loads(embedded.partition("</script>")[0])
+    assert set(figures) == {"distribution", "slack", "map"}
+    (heat,) = figures["map"]["data"]
+    assert heat["x"] == ["0.0", "0.1"]
+    assert heat["z"] == [[1.4, 2.4], [3.4, 4.4]]
+    assert heat["text"][1][1] == "4.40 s, 1 of 6 broken"
+
+
+def test_a_sweep_over_one_setting_has_no_map() -> None:
+    one = Row('{"groups.count": 1}', 1, "ok", 2.0, None, 1.0, 1, 10, "", "")
+    assert heat_map([one]) is None
+    assert "0 of 1 runs broke" in render_sweep("short", [one], "")

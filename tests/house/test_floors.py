@@ -58,7 +58,7 @@ def test_every_file_says_why_it_exists(path: Path) -> None:
 
 
 def test_importing_mcpcore_loads_no_extra_and_no_floor() -> None:
-    """Keeps the import under 100 ms (figure: ``benchmarks/import_time.py``)."""
+    """Keeps the import under 100 ms (figure: ``python -m benchmarks import_time``)."""
     code = "import sys, mcpcore; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -53,6 +53,7 @@ class SimulatedCluster:
         self.more = more
         self.names = names
         self.settings = settings
+        self.settings_of: dict[str, RaftSettings] = {}
         self.snapshots = snapshots or SnapshotSettings()
         self.security = security or {}
         self.nodes: dict[str, Node] = {}
@@ -88,7 +89,7 @@ class SimulatedCluster:
                 peers={peer: at for peer, at in addresses.items() if peer != name},
                 data="data/log",
                 security=self.security.get(name, PLAIN),
-                groups={"main": GroupConfig(self.names, self.settings)},
+                groups={"main": GroupConfig(self.names, self.settings_of.get(name, self.settings))},
                 snapshots=self.snapshots,
                 bootstrap=True,
             )

@@ -10,15 +10,17 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 
 from mcpcore.node.transport.certificates import Authority, write_pairs
 from mcpcore.node.transport.identity import CertifiedRole
 from mcpcore.node.transport.security import Tls
+from mcpcore.raft.settings import RaftSettings
 from mcpcore.sim import World
 from mcpcore.sim.schedule import Schedule, random_schedule
 from mcpcore.sim.strategies import schedules
-from tests.node.simulated_cluster import NAMES, Bookkeeper, SimulatedCluster
+from tests.node.simulated_cluster import NAMES, SETTINGS, Bookkeeper, SimulatedCluster
 
 SURVIVABLE = (
     "partition",
@@ -57,12 +59,14 @@ FAULTS_S = 15.0
 FIVE = ("a", "b", "c", "d", "e")
 
 
-def live_through(seed: int, schedule: Schedule | None = None) -> World:
+def live_through(
+    seed: int, schedule: Schedule | None = None, *, settings: RaftSettings = SETTINGS
+) -> World:
     """One world: clients write while faults happen; then all is healed and audited."""
     names = FIVE if seed % 4 == 3 else NAMES
     with World(seed=seed) as world:
         try:
-            cluster = SimulatedCluster(world, names, drift_ppm=200.0)
+            cluster = SimulatedCluster(world, names, settings=settings, drift_ppm=200.0)
             clients = [Bookkeeper(cluster, f"client-{number}") for number in range(2)]
             world.run(CALM_S)
             if schedule is None:
@@ -154,7 +158,7 @@ def test_over_mutual_tls_the_node_survives_a_crash_and_a_cut_alike_each_time(
 
 
 @given(schedule=schedules(NAMES, duration_s=8.0, kinds=SURVIVABLE, faults_max=5))
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_schedule_that_hypothesis_finds_loses_what_was_acknowledged(schedule: Schedule) -> None:
     live_through(1, schedule)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mcpcore.errors import InvalidInput
 from mcpcore.node.notes import (
+    Confirmed,
     DigestTaken,
     DigestWanted,
     FoundingAnswered,
@@ -28,6 +29,9 @@ notes = st.one_of(
     st.builds(FoundingAnswered, st.text(), st.sampled_from(range(3)), st.text(), st.text()),
     st.builds(DigestWanted, st.text(), indexes),
     st.builds(DigestTaken, st.text(), indexes, st.binary(min_size=1, max_size=32)),
+    st.lists(st.tuples(st.text(), indexes, indexes), min_size=1, max_size=5).map(
+        lambda rows: Confirmed(*zip(*rows, strict=True))
+    ),
     st.builds(
         ViewTold, st.text(), indexes, st.text(), indexes, indexes, indexes, asks=st.booleans()
     ),
@@ -76,3 +80,19 @@ def test_a_kind_of_a_later_version_is_skipped() -> None:
 def test_a_note_that_no_correct_node_writes_is_refused(row: tuple[object, ...]) -> None:
     with pytest.raises(InvalidInput):
         from_rows((row,))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ((), (), ()),
+        (("g",), (1, 2), (1,)),
+        ((1,), (1,), (1,)),
+        (("g",), (-1,), (1,)),
+        (("g",), (True,), (1,)),
+        (("g",) * 1025, (1,) * 1025, (1,) * 1025),
+    ],
+)
+def test_columns_that_do_not_fit_each_other_are_refused(columns: object) -> None:
+    with pytest.raises(InvalidInput):
+        from_rows(over_the_wire([(7, *columns)]))  # type: ignore[misc]

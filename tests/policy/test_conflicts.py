@@ -24,7 +24,6 @@ from mcpcore.policy import (
 )
 from mcpcore.policy.edits import decode
 from mcpcore.policy.log import trust
-from mcpcore.policy.story import QUESTIONS, Story
 from tests.policy.world import access, at
 
 A, B = Author("a"), Author("b")
@@ -350,22 +349,3 @@ def test_bytes_that_are_no_edit_are_refused():
                 assert decode(changed).encode() == changed
             except InvalidInput:
                 continue
-
-
-# --- the story ----------------------------------------------------------------------------------
-
-
-def test_the_story_ends_without_conflicts_and_allows_nothing_that_nobody_allowed():
-    story = Story()
-    scenes = list(story.scenes())
-    assert story.gained == 0
-    assert {c.kind for c in scenes[3].conflicts} == {Kind.MULTI_VALUE, Kind.CYCLE_CUT, Kind.INERT}
-    assert all(not store.conflicts for store in story.clouds.values())
-    assert len(scenes[-1].answers) == len(QUESTIONS)
-
-
-def test_the_story_without_the_log_allows_what_nobody_allowed_and_says_so():
-    story = Story(Mode.OPTIMISTIC)
-    scenes = list(story.scenes())
-    assert story.gained == 1
-    assert Kind.LOOSENING in {c.kind for c in scenes[3].conflicts}

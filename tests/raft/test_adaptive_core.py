@@ -92,13 +92,15 @@ def test_whatever_leaves_asks_for_the_promise_that_the_ledger_knows() -> None:
 def test_a_shorter_window_ends_the_lease_and_the_office_sooner() -> None:
     member = goes_on(leader(), 80)  # longer than the first promises, which still counted
     sent_ns = member.now_ns - 5 * MS
-    assert office_until_ns(member.state) == sent_ns + FLOOR_MS * MS
+    assert office_until_ns(member.state) == sent_ns + 2 * FLOOR_MS * MS
     assert lease_until_ns(member.state) == sent_ns + FLOOR_MS * MS * 999 // 1000
     member.waits(FLOOR_MS - 6, tick=False)
     assert member.raft.lease_read(member.now_ns)
     member.waits(1, tick=False)
     with pytest.raises(LeaseUnavailable, match="ran out"):
         member.raft.lease_read(member.now_ns)
+    member.waits(400)
+    assert member.state.role is Role.LEADER, "a link that has just become slow"
     member.waits(100)
     assert member.state.role is Role.FOLLOWER
 
@@ -142,9 +144,9 @@ def test_a_member_that_came_back_with_another_disk_has_promised_nothing() -> Non
     for peer in "bc":
         member.meets(peer, f"{peer}1")
     goes_on(member.leads().all_accept(), 3)
-    assert member.state.progress["b"].promises.promised_until_ns > member.now_ns
+    assert member.state.progress["b"].promises.counted_until_ns > member.now_ns
     member.meets("b", "b2")
-    assert member.state.progress["b"].promises.promised_until_ns == 0
+    assert member.state.progress["b"].promises.counted_until_ns == 0
 
 
 # --- the others ---------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def test_a_member_waits_longer_while_its_own_node_is_slow_but_never_beyond_the_c
     assert member.raft.deadline_ns() - member.now_ns >= 2100 * MS
     member.state.links.multiplier = 100.0
     member.hears("b", asks(700, member))
-    assert member.raft.deadline_ns() - member.now_ns < 2 * CEILING_MS * MS
+    assert member.raft.deadline_ns() - member.now_ns < (CEILING_MS + 700) * MS
 
 
 def test_a_member_answers_no_heartbeat_that_asks_for_more_than_it_could_keep_after_a_restart() -> (

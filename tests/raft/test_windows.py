@@ -213,7 +213,10 @@ def test_the_lease_counts_each_message_with_the_promise_that_it_carried() -> Non
 def test_a_lease_ends_before_office_by_what_clocks_may_drift() -> None:
     ledger = PromiseLedger(replace(DEFAULTS, drift_ppm=100_000), 1, 1000)
     ledger.answered(1)
-    assert (ledger.counted_until_ns, ledger.promised_until_ns) == (801, 1001)
+    assert (ledger.counted_until_ns, ledger.office_until_ns) == (801, 2001)
+    ledger = PromiseLedger(DEFAULTS, 1, DEFAULTS.election_ceiling_ns)
+    ledger.answered(1)
+    assert ledger.office_until_ns == 1 + DEFAULTS.election_ceiling_ns
 
 
 def test_a_shorter_promise_takes_nothing_back() -> None:
@@ -310,11 +313,11 @@ def test_messages_of_one_instant_count_the_least_promise_that_any_of_them_carrie
         ledger.change(at_ns, promise)
         carried[at_ns].append(promise)
     for at_ns, promises in carried.items():
-        ledger.promised_until_ns = 0
+        ledger.counted_until_ns = 0
         ledger.answered(at_ns)
-        assert ledger.promised_until_ns == at_ns + min(promises)
+        assert ledger.counted_until_ns == at_ns + min(promises)
     ledger.answered(7)
-    assert ledger.promised_until_ns == 7 + ledger.promise_ns
+    assert ledger.counted_until_ns == 7 + ledger.promise_ns
 
 
 def test_an_answer_to_something_forgotten_counts_for_nothing() -> None:
@@ -323,7 +326,7 @@ def test_an_answer_to_something_forgotten_counts_for_nothing() -> None:
         ledger.change(at_ns, 1000 - at_ns)
     ledger.answered(2)
     ledger.answered(0)
-    assert ledger.promised_until_ns == 0
+    assert ledger.counted_until_ns == 0
 
 
 def test_no_two_leaders_ever_hold_a_lease_at_once() -> None:

@@ -93,6 +93,13 @@ WINDOWS = [
         "calm_elections elections",
     ),
     Mutant(
+        "a leader helps rivals while it relies on its lease",
+        "windows",
+        "self.office_until_ns = max(self.office_until_ns, sent_ns + office_ns)",
+        "self.office_until_ns = sent_ns",
+        "adaptive_core windows",
+    ),
+    Mutant(
         "windows never follow",
         "renewal",
         "        progress.promises.change(now_ns, promises_ns[peer])\n",
@@ -153,7 +160,7 @@ WINDOWS = [
         "windows",
         "window_ns = min(int(window_ns * max(multiplier, 1.0)), ceiling_ns)",
         "window_ns = int(window_ns * max(multiplier, 1.0))",
-        "windows",
+        "adaptive_core",
     ),
     Mutant(
         "a slow judge is as quick as any",

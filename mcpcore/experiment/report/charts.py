@@ -8,7 +8,7 @@ one of a thousand. It must never judge.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -32,6 +32,7 @@ ROLES: Final = {
     "failed": "#c2504f",
 }
 _VERDICTS: Final = {
+    "healthy": "#9ccfae",
     "suspect": "#f0cf7a",
     "read_only": "#e0a030",
     "split": "#c2504f",
@@ -43,6 +44,7 @@ _ROWS: Final = (
     "acknowledged writes per second",
     "write latency, ms",
     "roles",
+    "what each node holds of the group",
     "entries behind the furthest",
     "clock offset, ms",
 )
@@ -56,9 +58,10 @@ _FRAME_PX: Final = 150
 def timeline(run: Run) -> go.Figure:
     """Everything over time."""
     names = list(run.scenario.nodes)
-    struck = len({record.name for record in run.faults}) or 1
+    struck = len({r.name for r in run.faults} | {step.name for step in run.steps}) or 1
     heights_px = [_CHART_PX] * len(_ROWS)
-    heights_px[0], heights_px[3] = _LANE_PX * struck + 8, (_LANE_PX + 6) * len(names) + 8
+    lanes_px = (_LANE_PX + 6) * len(names) + 8
+    heights_px[0], heights_px[3], heights_px[4] = _LANE_PX * struck + 8, lanes_px, lanes_px
     inner_px = sum(heights_px) + _GAP_PX * (len(_ROWS) - 1)
     figure = make_subplots(
         rows=len(_ROWS),
@@ -74,7 +77,8 @@ def timeline(run: Run) -> go.Figure:
             _faults(run),
             _throughput(run, end_s),
             _latency(run, end_s),
-            _roles(run, end_s),
+            _lanes(run, end_s, lambda sample: sample.role, ROLES),
+            _lanes(run, end_s, lambda sample: sample.verdict or "silent", _VERDICTS),
             _lag(run),
             _clocks(run),
         ),
@@ -93,10 +97,11 @@ def timeline(run: Run) -> go.Figure:
             layer="below",
         )
     figure.update_yaxes(type="log", row=3, col=1)
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], row=4, col=1)
+    for row in (4, 5):
+        figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], row=row, col=1)
+        figure.update_yaxes(dtick=1, row=row, col=1)
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_yaxes(autorange="reversed", dtick=1, row=1, col=1)
-    figure.update_yaxes(dtick=1, row=4, col=1)
     figure.update_xaxes(range=[min(0.0, -end_s / 50), end_s])
     figure.update_xaxes(ticksuffix=" s", showticklabels=True, row=len(_ROWS), col=1)
     figure.update_yaxes(automargin=True)
@@ -129,7 +134,20 @@ def _faults(run: Run) -> Iterator[go.Bar]:
                 f"<br>{record.effects} effects {record.proof}<extra></extra>"
             ),
         )
-    if not run.faults:
+    for step in run.steps:
+        ended_s = step.ended_s if step.ended_s is not None else run.clients_ended_s
+        yield go.Bar(
+            y=[step.name],
+            x=[max(ended_s - step.began_s, 0.2)],
+            base=[step.began_s],
+            orientation="h",
+            marker_color="#2a78b5" if step.ended_s is not None else "#b8b8b8",
+            showlegend=False,
+            hovertemplate=(
+                f"operator: {step.name}<br>{step.began_s:.2f} s to {ended_s:.2f} s<extra></extra>"
+            ),
+        )
+    if not run.faults and not run.steps:
         yield go.Bar(y=["none"], x=[0], orientation="h", showlegend=False)
 
 
@@ -193,11 +211,15 @@ def _by_node(run: Run) -> dict[str, list[NodeSample]]:
     return found
 
 
-def spans(samples: Iterable[NodeSample], end_s: float) -> Iterator[tuple[float, float, str, str]]:
-    """(from, to, role or ``silent``, what to tell) of one node, joined where nothing changes."""
+def spans(
+    samples: Iterable[NodeSample],
+    end_s: float,
+    look: Callable[[NodeSample], str] = lambda sample: sample.role,
+) -> Iterator[tuple[float, float, str, str]]:
+    """(from, to, state or ``silent``, what to tell) of one node, joined where nothing changes."""
     open_: tuple[float, float, str, str] | None = None
     for sample in samples:
-        role = sample.verdict if sample.verdict in _VERDICTS else sample.role
+        role = look(sample)
         told = f"term {sample.term}, leader {sample.leader or 'unknown'}"
         if open_ is not None:
             began_s, last_s, known, words = open_
@@ -219,14 +241,16 @@ def spans(samples: Iterable[NodeSample], end_s: float) -> Iterator[tuple[float, 
         yield last_s, end_s, "silent", "no account of itself"
 
 
-def _roles(run: Run, end_s: float) -> Iterator[go.Bar]:
+def _lanes(
+    run: Run, end_s: float, look: Callable[[NodeSample], str], colours: Mapping[str, str]
+) -> Iterator[go.Bar]:
+    """A lane for each node, coloured by what ``look`` sees."""
     lanes: dict[str, list[tuple[str, float, float, str]]] = defaultdict(list)
     for name, samples in _by_node(run).items():
-        for began_s, ended_s, role, told in spans(samples, end_s):
-            lanes[role].append((name, began_s, ended_s, told))
-    colours = {**ROLES, **_VERDICTS}
-    for role in colours:
-        rows = lanes.get(role)
+        for began_s, ended_s, state, told in spans(samples, end_s, look):
+            lanes[state].append((name, began_s, ended_s, told))
+    for state, colour in {**colours, "silent": ROLES["silent"]}.items():
+        rows = lanes.get(state)
         if not rows:
             continue
         yield go.Bar(
@@ -234,10 +258,12 @@ def _roles(run: Run, end_s: float) -> Iterator[go.Bar]:
             x=[ended_s - began_s for _, began_s, ended_s, _ in rows],
             base=[began_s for _, began_s, *_ in rows],
             orientation="h",
-            name=role.replace("_", " "),
-            marker={"color": colours[role], "line": {"width": 0}},
+            name=state.replace("_", " "),
+            legendgroup=state,
+            showlegend=state != "silent" or colours is ROLES,
+            marker={"color": colour, "line": {"width": 0}},
             customdata=[[ended_s, told] for *_, ended_s, told in rows],
-            hovertemplate="%{y}: " + role + ", %{customdata[1]}<br>%{base:.1f} s to "
+            hovertemplate="%{y}: " + state + ", %{customdata[1]}<br>%{base:.1f} s to "
             "%{customdata[0]:.1f} s<extra></extra>",
         )
 

@@ -20,6 +20,7 @@ from mcpcore.check.models import MODELS
 from mcpcore.experiment.conclusion import Conclusion, conclude
 from mcpcore.experiment.record import SCENARIO, load_run
 from mcpcore.experiment.report.charts import timeline
+from mcpcore.experiment.report.details import operations, spacetime
 from mcpcore.experiment.run import Run
 
 REPORT: Final = "report.html"
@@ -28,6 +29,13 @@ _WORDS: Final = {
     Verdict.OK: "Every promise held",
     Verdict.VIOLATED: "A promise was broken",
     Verdict.UNKNOWN: "Not everything could be judged",
+}
+
+_EXPLAINED_MAX: Final = 3000
+"""Operations of a history whose explanation by the checker is put into the page as well."""
+_WORLDS: Final = {
+    "simulated": "of virtual time in the simulator",
+    "processes": "on real processes",
 }
 
 
@@ -67,15 +75,25 @@ def render_report(run: Run, conclusion: Conclusion, source: str) -> str:
         explanations=_explanations(run, conclusion),
         command=_command(run),
         plotly=get_plotlyjs(),
-        figure=json.dumps(figure).replace("</", "<\\/"),
+        figure=_embedded(figure),
+        spacetime=_embedded(spacetime(run)),
+        operations=_embedded(
+            [operations(run, kind, found) for kind, found in conclusion.judgements.items()]
+        ),
+        worlds=_WORLDS,
     )
 
 
+def _embedded(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(data).replace("</", "<\\/")
+
+
 def _explanations(run: Run, conclusion: Conclusion) -> list[tuple[str, str]]:
-    """The checker's own page for every workload whose promise did not hold."""
+    """The checker's own page for every workload whose promise did not hold, unless it is huge."""
     pages = []
     for kind, judgement in conclusion.judgements.items():
-        if not judgement.ok:
+        if not judgement.ok and len(run.histories[kind]) <= _EXPLAINED_MAX:
             model = model_named(judgement.judge, Options()) if judgement.judge in MODELS else None
             page: Any = render_page(run.histories[kind], judgement, model, title=kind)
             pages.append((kind, page))

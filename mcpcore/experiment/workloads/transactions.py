@@ -162,6 +162,8 @@ class Bank:
         amount = lane.rng.randint(1, 5)
 
         def moved(found: Mapping[str, Any]) -> dict[str, int]:
+            if gone := [name for name in (giver, taker) if found[name] is None]:
+                raise Failed(f"account {gone[0]} is not there")
             if found[giver] < amount:
                 raise Failed(f"account {giver} holds {found[giver]}, not {amount}")
             return {giver: found[giver] - amount, taker: found[taker] + amount}

@@ -12,6 +12,8 @@ from mcpcore.errors import (
     GroupReadOnly,
     HandshakeRefused,
     OutcomeUnknown,
+    Rejected,
+    StalenessNotPromised,
     UnknownGroup,
     Unreachable,
 )
@@ -28,7 +30,16 @@ class Attempts:
         idempotent: doing it twice is the same as doing it once, or not at all (a read).
     """
 
-    __slots__ = ("_idempotent", "_last", "_no_use", "_read_only", "_refused", "_told", "uncertain")
+    __slots__ = (
+        "_best",
+        "_cut_off",
+        "_idempotent",
+        "_last",
+        "_no_use",
+        "_refused",
+        "_told",
+        "uncertain",
+    )
 
     def __init__(self, *, idempotent: bool = False) -> None:
         self._idempotent = idempotent
@@ -36,7 +47,8 @@ class Attempts:
         self._told = False
         self._refused: set[object] = set()
         self._no_use: set[object] = set()
-        self._read_only: GroupReadOnly | None = None
+        self._cut_off: Rejected | None = None
+        self._best: StalenessNotPromised | None = None
         self.uncertain = False
         """Whether a copy has left whose fate is not known."""
 
@@ -61,22 +73,25 @@ class Attempts:
             self._refused.add(node)
         return len(self._refused)
 
-    def cut_off(self, node: object, error: BaseException, nodes: int) -> GroupReadOnly | None:
-        """Whether to stop trying, since every node is either out of reach or on a side without a
-        quorum: what to raise then, as long as nothing can have happened.
+    def cut_off(self, node: object, error: BaseException, nodes: int) -> Rejected | None:
+        """Whether to stop trying, since every node is either out of reach, or on a side without a
+        quorum, or has no state as fresh as was asked: what to raise then, as long as nothing can
+        have happened.
 
         Args:
             nodes: how many there are in all.
         """
-        if isinstance(error, GroupReadOnly):
-            self._read_only = error
+        if isinstance(error, StalenessNotPromised):
+            self._best = error
+        if isinstance(error, GroupReadOnly) or (error is self._best and not error.passing):
+            self._cut_off = error
         elif not isinstance(error, Unreachable | TimeoutError):
             self._no_use.discard(node)  # it may serve before long
             return None
         self._no_use.add(node)
         if len(self._no_use) < nodes or (self.uncertain and not self._idempotent):
             return None
-        return self._read_only
+        return self._cut_off
 
     def final(self, group: str, refusal: CoordinationError) -> CoordinationError:
         """What to raise for a refusal that another attempt would meet again."""
@@ -94,4 +109,6 @@ class Attempts:
                 f"group {group}: {why}; the command was sent and may have been applied, or may "
                 f"still be. Last: {self._last}"
             )
+        if self._best is not None and self._idempotent:
+            return self._best
         return ClusterUnavailable(group, f"{self._last} ({why})")

@@ -39,7 +39,7 @@ from mcpcore.node.client.attempts import Attempts
 from mcpcore.node.client.endpoint import Endpoint
 from mcpcore.node.client.event_buffer import EventBuffer
 from mcpcore.node.client.sequences import Sequences
-from mcpcore.node.group import Applied, Consistency, ReadResult
+from mcpcore.node.group import Applied, Consistency, ReadResult, Stale
 from mcpcore.node.requests import Op
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.identity import Role
@@ -215,21 +215,22 @@ class Client:
         request: bytes,
         *,
         group: str = "main",
-        consistency: Consistency = Consistency.LINEARIZABLE,
+        consistency: Consistency | Stale = Consistency.LINEARIZABLE,
         timeout_s: float | None = None,
     ) -> ReadResult:
         """Ask the state machine of a group a question.
 
         Raises:
+            StalenessNotPromised: no node could promise a state as fresh as a ``Stale`` read asks.
             Rejected: nobody could answer in time, or the lease does not hold.
             InvalidInput: there is no such group or consistency.
         """
 
         async def ask(endpoint: Endpoint) -> ReadResult:
             body = await endpoint.call(Op.QUERY, group, request, str(consistency))
-            match body:
-                case (int(applied), bytes(answer)):
-                    return ReadResult(applied, answer)
+            found = ReadResult.from_row(body)
+            if found is not None:
+                return found
             raise ConnectionLost(str(endpoint.address), "its answer to a read is none")
 
         return await self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
@@ -311,6 +312,11 @@ class Client:
             raise ConnectionLost(str(endpoint.address), "its answer to a change is none")
 
         return await self._retry(group, ask, self._deadline(timeout_s), Attempts())
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The nodes that this client was told of."""
+        return tuple(self._endpoints)
 
     async def status(self, *, timeout_s: float = 3.0) -> dict[str, dict[str, Any] | Exception]:
         """Every node's own account of itself, or why it could not be had, by address."""

@@ -77,8 +77,13 @@ class Endpoint:
         """
         return await self._ask(await self.connect(), self._next(), op, group, *arguments)
 
-    async def watch(self, group: str, request: bytes, events: EventBuffer) -> Callable[[], None]:
+    async def watch(
+        self, group: str, request: bytes, events: EventBuffer, *, op: Op = Op.WATCH
+    ) -> Callable[[], None]:
         """Follow changes: they go into ``events``, which ends when the watch does.
+
+        Args:
+            op: what is followed: WATCH, a machine; VERDICTS, those of the node.
 
         Returns:
             Ends the watch.
@@ -90,7 +95,7 @@ class Endpoint:
         number = self._next()
         self._watches[number] = events
         try:
-            await self._ask(connection, number, Op.WATCH, group, request)
+            await self._ask(connection, number, op, group, request)
         except BaseException:
             self._unwatch(connection, number)  # it may have begun, and nobody will listen
             raise

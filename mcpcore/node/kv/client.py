@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mcpcore.errors import (
     CommandRefused,
@@ -19,7 +19,7 @@ from mcpcore.errors import (
     WatchOverrun,
 )
 from mcpcore.node.client.client import Client
-from mcpcore.node.group import Consistency
+from mcpcore.node.group import Consistency, Stale
 from mcpcore.node.kv.commands import (
     Command,
     Compare,
@@ -57,11 +57,22 @@ from mcpcore.node.kv.results import (
     TxnDone,
     decode_result,
 )
+from mcpcore.raft.staleness import StalenessBound
 
 Text = bytes | bytearray | memoryview | str
 _R = TypeVar("_R")
 
 _REWATCH_PAUSE_S = 0.1
+
+
+class StaleRecord(NamedTuple):
+    """The record of a key (None: there is none), from a state that is at most so far behind.
+
+    ``bound`` is None if nothing is known of its age, which only who accepts any age can meet.
+    """
+
+    record: KeyValue | None
+    bound: StalenessBound | None
 
 
 class KeyValueClient:
@@ -134,10 +145,23 @@ class KeyValueClient:
     # --- reading -----------------------------------------------------------------------------
 
     async def get(
-        self, key: Text, *, consistency: Consistency = Consistency.LINEARIZABLE
+        self, key: Text, *, consistency: Consistency | Stale = Consistency.LINEARIZABLE
     ) -> KeyValue | None:
         """The record of a key, or None."""
         return (await self._ask(Get(_bytes(key)), Found, consistency)).record
+
+    async def get_stale(self, key: Text, *, max_age_s: float | None = None) -> StaleRecord:
+        """The record of a key as the next best node has it, and how old that may be.
+
+        Args:
+            max_age_s: the oldest state to answer from; None: any.
+
+        Raises:
+            StalenessNotPromised: no node that can be reached could promise that.
+        """
+        request, consistency = encode_request(Get(_bytes(key))), Stale(max_age_s)
+        read = await self._client.query(request, group=self._group, consistency=consistency)
+        return StaleRecord(_expect(read.answer, (Found,)).record, read.bound)
 
     async def scan(
         self,
@@ -145,7 +169,7 @@ class KeyValueClient:
         *,
         start: Text | None = None,
         limit: int | None = None,
-        consistency: Consistency = Consistency.LINEARIZABLE,
+        consistency: Consistency | Stale = Consistency.LINEARIZABLE,
     ) -> AsyncGenerator[KeyValue, None]:
         """The records whose keys start with ``prefix``, in order of keys.
 
@@ -244,7 +268,9 @@ class KeyValueClient:
         applied = await self._client.propose(encode_command(command), group=self._group)
         return _expect(applied.result, wanted)
 
-    async def _ask(self, request: Request, wanted: type[_R], consistency: Consistency) -> _R:
+    async def _ask(
+        self, request: Request, wanted: type[_R], consistency: Consistency | Stale
+    ) -> _R:
         found = await self._client.query(
             encode_request(request), group=self._group, consistency=consistency
         )

@@ -19,9 +19,18 @@ from mcpcore.node.disk import Disk, DiskFile
 from mcpcore.node.file_disk import FileDisk
 
 
+@pytest.fixture(params=[True, False], ids=["ring", "thread"])
+def disk(request: pytest.FixtureRequest) -> Iterator[FileDisk]:
+    """Both ways of making a write durable; where there is no ring, the same way twice."""
+    made = FileDisk(ring=request.param)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def disk() -> Iterator[FileDisk]:
-    made = FileDisk()
+def plain_disk() -> Iterator[FileDisk]:
+    """The way on which a test can put itself between the disk and the system."""
+    made = FileDisk(ring=False)
     yield made
     made.close()
 
@@ -78,22 +87,22 @@ async def test_errors_reach_whoever_waits(disk: FileDisk, tmp_path: Path) -> Non
 
 
 async def test_a_short_write_is_finished(
-    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: plain(fd, bytes(data[:7]), at))
-    file = disk.open(str(tmp_path / "x"), create=True)
+    file = plain_disk.open(str(tmp_path / "x"), create=True)
     await file.write(0, bytes(range(100)), sync=True)
     assert file.read(0, 200) == bytes(range(100))
     file.close()
 
 
 async def test_the_loop_runs_while_a_sync_does_not_return(
-    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     returns = threading.Event()
     monkeypatch.setattr(os, "fdatasync", lambda fd: returns.wait(10))
-    file = disk.open(str(tmp_path / "x"), create=True)
+    file = plain_disk.open(str(tmp_path / "x"), create=True)
     write = asyncio.ensure_future(file.write(0, b"x", sync=True))
     for _ in range(20):
         await asyncio.sleep(0.001)
@@ -104,24 +113,24 @@ async def test_the_loop_runs_while_a_sync_does_not_return(
 
 
 async def test_a_failed_sync_is_an_os_error(
-    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    file = disk.open(str(tmp_path / "x"), create=True)
+    file = plain_disk.open(str(tmp_path / "x"), create=True)
     with pytest.raises(OSError, match="input/output error"):
         await file.write(0, b"x", sync=True)
     file.close()
 
 
 async def test_without_sync_nothing_is_synced(
-    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
-    file = disk.open(str(tmp_path / "x"), create=True)
+    file = plain_disk.open(str(tmp_path / "x"), create=True)
     await file.write(0, b"x", sync=False)
     assert synced == []
     await file.write(0, b"x", sync=True)
@@ -143,17 +152,17 @@ async def test_cuts_and_directories_are_synced_too(
 
 
 async def test_a_file_closed_under_a_write_keeps_its_number_until_the_write_is_over(
-    disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_disk: FileDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the write could land in whatever file is opened next."""
     returns = threading.Event()
     monkeypatch.setattr(os, "fdatasync", lambda fd: returns.wait(10))
-    file = disk.open(str(tmp_path / "x"), create=True)
+    file = plain_disk.open(str(tmp_path / "x"), create=True)
     blocker = asyncio.ensure_future(file.write(0, b"first", sync=True))
     late = asyncio.ensure_future(file.write(0, b"later", sync=False))
     await asyncio.sleep(0)
     file.close()
-    other = disk.open(str(tmp_path / "y"), create=True)
+    other = plain_disk.open(str(tmp_path / "y"), create=True)
     returns.set()
     await blocker
     await late
