@@ -178,8 +178,8 @@ MUTANTS = [
     Mutant(
         "what a new leader truncates is dropped",
         "state",
-        "        self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)\n",
-        "",
+        "self.custody.truncated(self.log.entries(index, self.log.last_index), self.leader)",
+        "pass",
         "custody",
     ),
     Mutant(
