@@ -272,7 +272,10 @@ def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:
 
 
 def _settings(table: Table) -> RaftSettings:
-    return _in_seconds(RaftSettings, table)
+    """Windows follow the links unless the file says within what floors, 0 for not at all."""
+    moving = "election_floor_s" not in table and "heartbeat_floor_s" not in table
+    settings = _in_seconds(RaftSettings, table)
+    return settings.with_usual_floors() if moving else settings
 
 
 def _split(table: Table) -> SplitSettings:

@@ -104,7 +104,14 @@ class Server:
         self.answer = answer
         self.unread = 0
         self.most_unread = 0
+        self.granting = False
         self.gone = asyncio.Event()
+
+    def grant(self, writer: asyncio.StreamWriter) -> None:
+        """Late, so that a client that does not wait for it is caught."""
+        step = self.unread.to_bytes(4)
+        writer.write(frame(bare_http2.WINDOW_UPDATE, 0, 0, step))
+        self.unread, self.granting = 0, False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readexactly(len(bare_http2.PREFACE)) == bare_http2.PREFACE
@@ -118,10 +125,9 @@ class Server:
             if head[3] == bare_http2.DATA:
                 self.unread += len(payload)
                 self.most_unread = max(self.most_unread, self.unread)
-                if self.unread > 30_000:
-                    step = self.unread.to_bytes(4)
-                    writer.write(frame(bare_http2.WINDOW_UPDATE, 0, 0, step))
-                    self.unread = 0
+                if self.unread > 30_000 and not self.granting:
+                    self.granting = True
+                    asyncio.get_running_loop().call_later(0.01, self.grant, writer)
                 stream = int.from_bytes(head[5:])
                 if self.answer is not None:
                     body = b"\0" + len(self.answer).to_bytes(4) + self.answer

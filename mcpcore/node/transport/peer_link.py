@@ -281,7 +281,8 @@ class PeerLink:
             self._note_problem(unreachable.why)
             return False
         try:
-            await connection.over
+            # Shielded: to stop waiting for the end must not be the end.
+            await asyncio.shield(connection.over)
         finally:
             connection.close("not needed any more")
         return connection.agreement is not None

@@ -442,3 +442,24 @@ class SilentEnd(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(encode_frame(b""))
             asyncio.get_running_loop().call_later(0.1, self.ping)
+
+
+async def test_a_node_that_stops_while_it_shakes_hands_stops_in_order(town: Town):
+    """Waiting for the end of a connection was cancelled with its end itself, which then came."""
+    accepted = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    a = await town.node("a")
+    port = silent.sockets[0].getsockname()[1]
+    a.transport.add_peer("b", Address("127.0.0.1", port))
+    await accepted.wait()
+    [calling] = [task for task in asyncio.all_tasks() if task.get_name() == "call peer b"]
+    await a.transport.close()
+    assert calling.cancelled()
+    silent.close()
+    await silent.wait_closed()
