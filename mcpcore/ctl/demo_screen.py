@@ -130,11 +130,15 @@ def _node_facts(node: NodeView) -> tuple[Text, Text]:
     if not node.term:
         return Text(""), Text("")
     first = Text(f"term {node.term}  commit {node.commit:,}")
+    second = Text()
+    if node.verdict not in ("", "healthy"):
+        second.append(f"{node.verdict}, ", "bold red" if node.verdict == "split" else "yellow")
     if node.cut_off and node.last_index > node.commit:
-        return first, Text(f"{node.last_index - node.commit} not committed", "yellow")
+        return first, second.append(f"{node.last_index - node.commit} not committed", "yellow")
     if node.behind:
-        return first, Text(f"{node.behind:,} behind", "yellow" if node.behind > 100 else "dim")
-    return first, Text("up to date", "dim")
+        style = "yellow" if node.behind > 100 else "dim"
+        return first, second.append(f"{node.behind:,} behind", style)
+    return first, second.append("up to date", "dim")
 
 
 def _state(node: NodeView) -> str:

@@ -46,6 +46,7 @@ class NodeView:
         commit: its commit index.
         last_index: the end of its log.
         behind: commit index behind the highest one among all nodes.
+        verdict: whether the group is split, as the node itself says; empty if it gives no account.
     """
 
     name: str
@@ -56,6 +57,7 @@ class NodeView:
     commit: int = 0
     last_index: int = 0
     behind: int = 0
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def view_nodes(
                     status["commit"],
                     status["last_index"],
                     highest - status["commit"],
+                    str(status.get("verdict", {}).get("state", "")),
                 )
             )
     return tuple(views)

@@ -271,8 +271,7 @@ class Reuniting:
         if report.ancestor is not None and log.base.index <= report.ancestor.index:
             since = report.ancestor.index + 1
             runs = LogOutline.of(report.ancestor, log.entries(since, episode.until)).runs
-        acknowledged = {report.theirs.node: episode.until, state.id: state.durable_index}
-        theirs = Side(report.theirs.node, runs, state.commit, acknowledged)
+        theirs = Side(report.theirs.node, runs, state.commit, {report.theirs.node: episode.until})
         episode.report = replace(report, theirs=theirs)
         self._note(open=False)
         self._episode = None

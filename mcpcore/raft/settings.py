@@ -70,7 +70,7 @@ class RaftSettings:
     max_inflight: int = 256
     max_inflight_bytes: int = 16 << 20
     max_apply_bytes: int = 4 << 20
-    max_apply_entries: int = 256
+    max_apply_entries: int = 1024
     max_pending_reads: int = 100_000
     quiet_after_ns: int = 15 * SECOND
 

@@ -32,7 +32,17 @@ SCENE = Scene(
     windows="election timeout 1.5 to 3 s, heartbeat 0.3 s, mutual TLS, synced to disk",
     nodes=(
         NodeView("us-east-1", State.LEADER, False, 12, "us-east-1", 345_678, 345_690, 0),
-        NodeView("hangzhou", State.CANDIDATE_BEFORE_THE_VOTE, True, 11, "", 345_000, 345_020),
+        NodeView(
+            "hangzhou",
+            State.CANDIDATE_BEFORE_THE_VOTE,
+            True,
+            11,
+            "",
+            345_000,
+            345_020,
+            678,
+            "read_only",
+        ),
         NodeView("edge", State.FOLLOWER, False, 12, "us-east-1", 345_600, 345_600, 78),
     ),
     links=(
@@ -176,3 +186,9 @@ def test_the_pulse_forgets_what_is_older_than_two_seconds_and_counts_all_in_bars
     assert pulse.beat("y", 105.0).p50_ms is None
     assert pulse.bars(105.0) == [2.0] * 10
     assert pulse.silent_s(105.0) == 0.5
+
+
+def test_what_a_node_says_of_itself_stands_beside_it() -> None:
+    text = draw(SCENE, 80, 24).plain
+    assert "read_only, 20 not committed" in text
+    assert "healthy" not in text

@@ -70,7 +70,8 @@ def test_a_large_gap_after_a_split_waits_and_our_log_stays_as_it_is() -> None:
     [
         (12, TEN, SplitState.SPLIT, True),
         (12, TEN, SplitState.READ_ONLY, False),
-        (6, TEN, SplitState.SPLIT, False),
+        (10, TEN, SplitState.SPLIT, True),
+        (9, TEN, SplitState.SPLIT, False),
         (0, TEN, SplitState.SPLIT, False),
         (12, ReunionSettings(5, intervene=Intervene.NEVER), SplitState.SPLIT, False),
         (12, ReunionSettings(5, intervene=Intervene.WHEN_DIVERGED), SplitState.HEALTHY, True),
@@ -80,7 +81,7 @@ def test_a_large_gap_after_a_split_waits_and_our_log_stays_as_it_is() -> None:
     ],
 )
 def test_who_waits_is_a_setting(suffix, settings, judged, waits) -> None:
-    """By default: whoever was split, and has something to lose, by ten entries or more."""
+    """By default: whoever was split, and would lose ten entries of its own or more."""
     member = Member(terms=[1, 1, 1] + [2] * suffix, term=2, reunion=settings)
     member.raft.reunions.judged(judged)
     more = 2 if suffix else 12

@@ -66,6 +66,8 @@ class TransportConfig:
     listen: Address
     versions: Versions = SPOKEN
     limits: Limits = field(default_factory=Limits)
+    traces: bool = False
+    """Whether to tell callers that we trace calls."""
 
     def __post_init__(self) -> None:
         check_name(self.cluster, "transport, cluster")
@@ -117,6 +119,7 @@ class Transport:
             config.incarnation,
             Role.PEER,
             life=rng.getrandbits(62),
+            traces=config.traces,
         )
         self._links: dict[str, PeerLink] = {}
         self._dials: dict[str, int] = {}
