@@ -235,9 +235,7 @@ class Membership:
             del self._withheld[name]
             if founded:
                 logger.info("group %s is founded: %s", name, configuration)
-            if self._reviewing is None:  # once for all groups that are opened in this loop turn
-                loop = asyncio.get_running_loop()
-                self._reviewing = loop.call_soon(self._review_once)
+            self.review_soon()
 
         self._run(open_it(), f"open group {name}")
 
@@ -304,7 +302,12 @@ class Membership:
                 self._drop_later(name)
         self._timekeeper.set_peers(self._transport.peers)
 
-    def _review_once(self) -> None:
+    def review_soon(self) -> None:
+        """``review``, once for all groups of which this is asked in a loop turn."""
+        if self._reviewing is None and not self._closed:
+            self._reviewing = asyncio.get_running_loop().call_soon(self._review_now)
+
+    def _review_now(self) -> None:
         self._reviewing = None
         self.review()
 
