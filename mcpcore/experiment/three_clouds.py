@@ -347,7 +347,8 @@ class ThreeClouds:
         current = new.term == self._highest_term and new.behind <= _CAUGHT_UP
         if new.name in self._returning and follows and current:
             self._returning.discard(new.name)
-            self._phase = "all three nodes are at work"
+            if not any(view.cut_off for view in self._views):
+                self._phase = "all three nodes are at work"
             self._say(f"{new.name} follows again and has caught up", Mood.GOOD)
         if new.quarantined > self._quarantined.get(new.name, 0):
             self._quarantined[new.name] = new.quarantined
