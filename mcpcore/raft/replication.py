@@ -20,6 +20,9 @@ from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Block
 
+HELD_UP_TIMEOUTS = 10
+"""After how many election timeouts a member whose reunion is held up is asked again."""
+
 # --- leader -----------------------------------------------------------------------------------
 
 
@@ -88,10 +91,12 @@ def resend_lost(state: RaftState) -> None:
     """
     patience_ns = state.settings.election_timeout_ns
     for progress in state.progress.values():
-        if progress.awaits_snapshot or progress.held_up:
+        if progress.awaits_snapshot:
             continue  # It may take for ever, and it says when it is done.
         if progress.probing:
-            if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
+            # Who is held up says when that is over, but the word may get lost.
+            timeouts = HELD_UP_TIMEOUTS if progress.held_up else 1
+            if progress.waiting and state.now_ns - progress.probe_sent_ns >= timeouts * patience_ns:
                 progress.probe()
         elif progress.inflight and state.now_ns - progress.inflight[0][2] >= patience_ns:
             progress.probe()
