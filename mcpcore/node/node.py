@@ -641,5 +641,6 @@ class Node:
         """The log cannot be trusted to keep promises any more: stop before making any."""
         if self.failure is None and not self._stopping:
             self.failure = error
-            logger.error("node %s stops: %s", self.config.name, error)
+            own = {"node": self.config.name}
+            logger.error("node %s stops: %s", self.config.name, error, extra=own)
             self._begin_to_stop()
