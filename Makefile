@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs mutants jepsen soak bench clean
+.PHONY: help demo article test lint fmt docs mutants jepsen worlds soak bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ $(BIN)/python:
 
 $(VENV)/.installed-cli: pyproject.toml | $(BIN)/python
 	@echo "Installing mcpcore into $(VENV) (once)..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' && touch $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,report]' && touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo "Installing mcpcore and its test tools into $(VENV) (once)..."
@@ -27,6 +27,9 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.installed-cli ## a real three-node cluster that loses a node and a link, and no data
 	@$(BIN)/mcpctl demo $(DEMO_ARGS)
+
+article: $(VENV)/.installed-test ## the articles' failure on real processes (namespaces, iptables if root), with a report: two minutes
+	$(BIN)/mcpctl experiment run three-clouds-one-cut --world processes
 
 test: $(VENV)/.installed-test lint ## everything that must be green: linters, types, floors, docs, tests
 	$(BIN)/mkdocs build --strict --quiet
@@ -51,6 +54,9 @@ mutants: $(VENV)/.installed-test ## break the Raft core on purpose, and see that
 
 jepsen: $(VENV)/.installed-test ## workloads against nemeses, a short matrix in the simulator
 	$(BIN)/python jepsen-style/run.py matrix --time 15 --nemesis partition bridge flapping kill crash pause clock disk all
+
+worlds: $(VENV)/.installed-test ## twenty schedules, simulated and on real processes: do they agree? (a quarter of an hour)
+	$(BIN)/python -m tests.experiment.two_worlds --schedules 20
 
 soak: $(VENV)/.installed-test ## the long campaigns (about an hour)
 	HYPOTHESIS_PROFILE=search $(BIN)/pytest -n $(JOBS) -m soak --timeout 7200 $(PYTEST_ARGS)

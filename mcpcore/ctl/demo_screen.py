@@ -130,11 +130,19 @@ def _node_facts(node: NodeView) -> tuple[Text, Text]:
     if not node.term:
         return Text(""), Text("")
     first = Text(f"term {node.term}  commit {node.commit:,}")
+    second = Text()
+    well = node.verdict in ("", "healthy")
+    if not well:
+        second.append(f"{node.verdict}, ", "bold red" if node.verdict == "split" else "yellow")
     if node.cut_off and node.last_index > node.commit:
-        return first, Text(f"{node.last_index - node.commit} not committed", "yellow")
+        return first, second.append(f"{node.last_index - node.commit} not committed", "yellow")
     if node.behind:
-        return first, Text(f"{node.behind:,} behind", "yellow" if node.behind > 100 else "dim")
-    return first, Text("up to date", "dim")
+        second.append(f"{node.behind:,} behind", "yellow" if node.behind > 100 else "dim")
+    else:
+        second.append("up to date", "dim")
+    if node.quarantined and well:  # with a verdict as well it would not fit into 80 columns
+        second.append(f", {node.quarantined} in quarantine", "yellow")
+    return first, second
 
 
 def _state(node: NodeView) -> str:

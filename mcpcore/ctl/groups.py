@@ -39,7 +39,7 @@ def _seconds(name: str, help: str, default_ns: int) -> Any:
                         show_default=False, min=0.0)  # fmt: skip
 
 
-_USUAL = RaftSettings()
+_USUAL = RaftSettings().with_usual_floors()
 
 
 @app.command("list")
@@ -103,6 +103,16 @@ def create(
         float | None,
         _seconds("--heartbeat", "How often a leader speaks.", _USUAL.heartbeat_ns),
     ] = None,
+    election_floor_s: Annotated[
+        float | None,
+        _seconds("--election-floor", "How short it may become where links allow; 0: as it is.",
+                 _USUAL.election_floor_ns),
+    ] = None,
+    heartbeat_floor_s: Annotated[
+        float | None,
+        _seconds("--heartbeat-floor", "The least interval of heartbeats; 0: as it is.",
+                 _USUAL.heartbeat_floor_ns),
+    ] = None,
     quiet_after_s: Annotated[
         float | None,
         _seconds("--quiet-after", "When an idle group sleeps; 0: never.", _USUAL.quiet_after_ns),
@@ -118,10 +128,14 @@ def create(
     given = {
         "election_timeout_ns": election_timeout_s,
         "heartbeat_ns": heartbeat_s,
+        "election_floor_ns": election_floor_s,
+        "heartbeat_floor_ns": heartbeat_floor_s,
         "quiet_after_ns": quiet_after_s,
     }
     windows = {field: round(value * SECOND) for field, value in given.items() if value is not None}
     settings = replace(RaftSettings(), **windows)  # type: ignore[arg-type]
+    if election_floor_s is None and heartbeat_floor_s is None:
+        settings = settings.with_usual_floors()
     names = [part.strip() for part in voters.split(",") if part.strip()]
 
     async def work(client: Client) -> tuple[str, ...]:

@@ -27,17 +27,26 @@ from mcpcore.node.config_file import NodeFile, load_node_config
 from mcpcore.node.node import Node
 
 if TYPE_CHECKING:
+    from mcpcore.node.tracing import Tracing
     from mcpcore.observe.endpoint import HttpServer
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str = "") -> None:
+def serve(
+    path: str,
+    log_level: str,
+    *,
+    bootstrap: bool = False,
+    steering: str = "",
+    log_as_json: bool = False,
+) -> None:
     """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
         bootstrap: as if the file said ``bootstrap = true``.
         steering: an experiment's file that says how clocks and disk are wrong; empty: they are not.
+        log_as_json: write the log as lines of JSON.
 
     Raises:
         InvalidInput: the file cannot be used.
@@ -47,7 +56,7 @@ def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str =
     file = load_node_config(path)
     if bootstrap:
         file = replace(file, config=replace(file.config, bootstrap=True))
-    _log_to_stderr(log_level)
+    _log_to_stderr(log_level, as_json=log_as_json)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         failure = runner.run(_run(file, steering))
     if failure is not None:
@@ -56,7 +65,11 @@ def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str =
 
 async def _run(file: NodeFile, steering: str) -> BaseException | None:
     """Run until told to stop; returns why the node stopped, if it stopped by itself."""
-    node = _steered(file, steering) if steering else Node(file.config, file.machine)
+    tracing = _tracing(file)
+    if steering:
+        node = _steered(file, steering, tracing)
+    else:
+        node = Node(file.config, file.machine, tracing=tracing)
     told = Told()
     await node.start()
     try:
@@ -88,12 +101,32 @@ async def _run(file: NodeFile, steering: str) -> BaseException | None:
     return None
 
 
-def _steered(file: NodeFile, steering: str) -> Node:
+def _steered(file: NodeFile, steering: str, tracing: Tracing | None) -> Node:
     from mcpcore.experiment.steering.page import Page
     from mcpcore.experiment.steering.seams import SteeredClocks, SteeredDisk, Steering
 
     hand = Steering(Page(Path(steering)))
-    return Node(file.config, file.machine, disk=SteeredDisk(hand), clocks=SteeredClocks(hand))
+    disk, clocks = SteeredDisk(hand), SteeredClocks(hand)
+    return Node(file.config, file.machine, disk=disk, clocks=clocks, tracing=tracing)
+
+
+def _tracing(file: NodeFile) -> Tracing | None:
+    """Spans of OpenTelemetry if the file wants them; where they go is OpenTelemetry's business."""
+    if file.observe is None or not file.observe.traces:
+        return None
+    try:
+        from mcpcore.observe.tracing import OpenTelemetry
+    except ImportError as error:
+        raise _missing(error, file) from error
+    return OpenTelemetry()
+
+
+def _missing(error: ImportError, file: NodeFile) -> InvalidInput:
+    return InvalidInput(
+        f"[observe] needs a package that is not installed: {error.name}",
+        where=str(file.path),
+        remedy="pip install 'mcpcore[observe]', or leave the table out",
+    )
 
 
 async def _observe(node: Node, file: NodeFile) -> HttpServer | None:
@@ -103,11 +136,7 @@ async def _observe(node: Node, file: NodeFile) -> HttpServer | None:
     try:
         from mcpcore.observe.endpoint import HttpServer, application
     except ImportError as error:
-        raise InvalidInput(
-            f"[observe] needs a package that is not installed: {error.name}",
-            where=str(file.path),
-            remedy="pip install 'mcpcore[observe]', or leave the table out",
-        ) from error
+        raise _missing(error, file) from error
     page = HttpServer(application(node, groups=file.observe.groups), file.observe.listen)
     await page.start()
     return page
@@ -139,10 +168,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-def _log_to_stderr(level: str) -> None:
-    formatter = logging.Formatter(LOG_FORMAT)
-    formatter.converter = time.gmtime
-    formatter.default_msec_format = "%s.%03dZ"
+def _log_to_stderr(level: str, *, as_json: bool) -> None:
+    if as_json:
+        from mcpcore.observe.logs import JsonLines
+
+        formatter: logging.Formatter = JsonLines()
+    else:
+        formatter = logging.Formatter(LOG_FORMAT)
+        formatter.converter = time.gmtime
+        formatter.default_msec_format = "%s.%03dZ"
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])

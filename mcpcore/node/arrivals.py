@@ -23,12 +23,14 @@ from mcpcore.node.notes import (
     FoundingAsked,
     Note,
     Said,
+    Traced,
     ViewTold,
     from_rows,
 )
 from mcpcore.node.pulse import Pulse
 from mcpcore.node.replicated_data import DataHub
 from mcpcore.node.timekeeping import Timekeeper
+from mcpcore.node.trails import Trails
 from mcpcore.raft.codec import from_row
 from mcpcore.raft.messages import Message
 
@@ -45,6 +47,7 @@ class Arrivals:
         judging: hears how groups look from other members.
         freshness: hears how far leaders had committed, and when.
         data: hears about replicated data.
+        trails: hears which entries are traced; None: nobody traces here.
     """
 
     __slots__ = (
@@ -56,6 +59,7 @@ class Arrivals:
         "_membership",
         "_pulse",
         "_timekeeper",
+        "_trails",
     )
 
     def __init__(
@@ -68,7 +72,9 @@ class Arrivals:
         judging: Judging,
         freshness: Freshness,
         data: DataHub,
+        trails: Trails | None = None,
     ) -> None:
+        self._trails = trails
         self._judging = judging
         self._freshness = freshness
         self._timekeeper = timekeeper
@@ -120,6 +126,9 @@ class Arrivals:
                 self._freshness.heard(peer, note)
             elif isinstance(note, Said):
                 self._data.heard(peer, note)
+            elif isinstance(note, Traced):
+                if self._trails is not None:
+                    self._trails.heard(peer, note)
             else:
                 self._comparing.heard(peer, note)
 

@@ -9,7 +9,7 @@ promises; this file remembers the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 from zlib import crc32
 
@@ -50,7 +50,7 @@ class Catalog:
         }
         body: bytes = msgpack.packb(
             {
-                "kinds": [[list(made.voters), asdict(made.settings)] for made in kinds],
+                "kinds": [[list(made.voters), made.settings.as_told()] for made in kinds],
                 "hosted": hosted,
                 "retired": sorted(self.retired),
             }

@@ -33,11 +33,11 @@ class GroupConfig:
     Args:
         voters: names of the nodes that vote first. Used once, when the group is founded; later
             changes live in the group's log.
-        settings: windows and bounds, the same on all members.
+        settings: windows and bounds, the same on all members. Windows follow the links by default.
     """
 
     voters: tuple[str, ...]
-    settings: RaftSettings = field(default_factory=RaftSettings)
+    settings: RaftSettings = field(default_factory=RaftSettings().with_usual_floors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,10 +49,12 @@ class ObserveAt:
     Args:
         listen: where `/metrics`, `/healthz` and `/readyz` are served.
         groups: which groups have lines of their own; None: all, if they are few.
+        traces: whether calls are told as spans of OpenTelemetry.
     """
 
     listen: Address
     groups: tuple[str, ...] | None = None
+    traces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def load_node_config(path: str | Path) -> NodeFile:
         table = root.table("observe")
         at = address_at(table, "listen", listening=True)
         named = table.texts("groups", '["main"]') if "groups" in table else None
-        observe = ObserveAt(at, named)
+        observe = ObserveAt(at, named, table.flag("traces", False))
     root.finish()
     config = NodeConfig(
         cluster=cluster,
@@ -270,7 +272,10 @@ def _group(table: Table, nodes: set[str]) -> tuple[GroupConfig, str]:
 
 
 def _settings(table: Table) -> RaftSettings:
-    return _in_seconds(RaftSettings, table)
+    """Windows follow the links unless the file says within what floors, 0 for not at all."""
+    moving = "election_floor_s" not in table and "heartbeat_floor_s" not in table
+    settings = _in_seconds(RaftSettings, table)
+    return settings.with_usual_floors() if moving else settings
 
 
 def _split(table: Table) -> SplitSettings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcpcore.errors import InvalidInput
+from mcpcore.errors import InvalidInput, StorageFailed
 from mcpcore.node.quarantining import brief
 from mcpcore.node.requests import Op
 from mcpcore.raft.quarantined import Fate, Quarantined
@@ -24,8 +24,15 @@ async def answer(group: Group, op: Op, arguments: tuple[Any, ...]) -> object:
 
     Raises:
         InvalidInput: there is no such entry, or the decision makes no sense.
-        StorageFailed: the disk did not take an operator's answer.
+        StorageFailed: the disk did not take an operator's answer, or cannot be read.
     """
+    try:
+        return await _answer(group, op, arguments)
+    except OSError as error:
+        raise StorageFailed(f"group {group.name}: the disk does not work: {error}") from error
+
+
+async def _answer(group: Group, op: Op, arguments: tuple[Any, ...]) -> object:
     quarantine, sessions = group.quarantine, group.state.sessions
     if op is Op.QUARANTINE:
         return quarantine.described(sessions, every=arguments[0])

@@ -80,6 +80,7 @@ class Freshness:
         """Tell every member of the groups that we lead, and that are awake."""
         self._set_alarm(now_ns)
         earliest_ns: int | None = None
+        at_ns = now_ns
         rows: dict[str, list[tuple[str, int, int]]] = {}
         for name, group in self._pulse.awake.items():
             state = group.raft.state
@@ -89,7 +90,10 @@ class Freshness:
                 earliest_ns = self._earliest_ns()
                 if earliest_ns is None:
                     return
-            row = (name, state.commit, _confirmed_ns(state, now_ns, earliest_ns))
+                # Read after the other clock, and not the moment for which we were called, which
+                # may be long ago in a busy loop: who takes an age for less promises too much.
+                at_ns = self._monotonic_ns()
+            row = (name, state.commit, _confirmed_ns(state, at_ns, earliest_ns))
             for peer in state.progress:
                 rows.setdefault(peer, []).append(row)
         for peer, told in rows.items():

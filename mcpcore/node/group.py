@@ -63,6 +63,7 @@ from mcpcore.raft.types import Configuration, Entry, EntryKind, HardState, LogPo
 if TYPE_CHECKING:
     from mcpcore.node.freshness import Freshness
     from mcpcore.node.judging import Judging
+    from mcpcore.node.trails import Trail
 
 logger = logging.getLogger("mcpcore.node.group")
 
@@ -123,6 +124,7 @@ class Group:
         "quarantine",
         "raft",
         "reunions",
+        "trail",
     )  # fmt: skip
 
     def __init__(
@@ -197,6 +199,8 @@ class Group:
         """Knows whether this group is split; None: nobody judges it."""
         self.freshness: Freshness | None = None
         """Knows how old the state here may be; None: nobody keeps account."""
+        self.trail: Trail | None = None
+        """Follows traced entries; None: nobody traces here."""
         self.reunions = reunions
         reunions.wake = self.wake
         self.members_only = False
@@ -264,6 +268,8 @@ class Group:
             raise
         self._probe.proposed(entry.index, now_ns)
         future = self._proposals.add(entry)
+        if self.trail is not None:
+            self.trail.proposed(entry)
         self._wake(self)
         return future
 
@@ -455,7 +461,12 @@ class Group:
         if ready.snapshots and self.snapshots is not None:
             self.snapshots.hear(ready.snapshots)
         if ready.committed:
-            self.applying.apply(ready.committed)
+            if self.trail is None:
+                self.applying.apply(ready.committed)
+            else:
+                self.trail.committed(ready.committed)
+                self.applying.apply(ready.committed)
+                self.trail.applied(ready.committed)
         if ready.reads:
             self._reading.answered(ready.reads, self.applied)
         if self._duties is not None:
@@ -498,6 +509,8 @@ class Group:
         if self._closed:
             return
         self._closed = True
+        if self.trail is not None:
+            self.trail.close("the group was closed here")
         self._deadlines.disarm()
         if self.snapshots is not None:
             self.snapshots.close()
@@ -578,6 +591,8 @@ class Group:
     def _stored(self, write: Write) -> None:
         try:
             self.raft.written(write.seq, self._clocks.monotonic_ns())
+            if self.trail is not None:
+                self.trail.stored(write)
             if write.base is not None and self.snapshots is not None:
                 self.snapshots.base_stored(write.base.position.index)
         except Exception as bug:  # noqa: BLE001 - see _break
@@ -592,7 +607,10 @@ class Group:
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):
-            logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
+            noticed = {"group": self.name, "term": event.term, "peer": event.member}
+            logger.warning(
+                "group %s: member %s: %s", self.name, event.member, event.what, extra=noticed
+            )
             return
         self._meters.role_changed(event)
         if event.role is not Role.LEADER:
@@ -604,6 +622,12 @@ class Group:
             event.role.value,
             event.leader or "unknown",
             event.reason,
+            extra={
+                "group": self.name,
+                "term": event.term,
+                "role": event.role.value,
+                "leader": event.leader,
+            },
         )
         for listener in self.listeners:
             try:

@@ -46,6 +46,7 @@ from mcpcore.node.snapshots.workplace import Workplace
 from mcpcore.node.storage.contract import LogDevice, RecoveredGroup, check_name
 from mcpcore.node.storage.snapshot_directory import SnapshotDirectory
 from mcpcore.node.timekeeping import Timekeeper
+from mcpcore.node.trails import Trail, Trails
 from mcpcore.raft.core import Raft
 from mcpcore.raft.doubt import FORGOTTEN
 from mcpcore.raft.log import RaftLog
@@ -83,6 +84,8 @@ class Surroundings(NamedTuple):
     """Where snapshots lie; another disk object than the log's, so that the log need not wait."""
     meters: Meters
     """Where the groups count."""
+    trails: Trails | None = None
+    """Where traced entries are followed; None: nobody traces here."""
 
 
 class Hosting:
@@ -325,6 +328,8 @@ class Hosting:
         follow_doubt(group, around.device)
         group.applying.snapshots = SnapshotKeeper(place, group, restored.head, restored.problems)
         group.judging, group.freshness = around.judging, around.freshness
+        if around.trails is not None:
+            group.trail = Trail(group, around.trails)
         group.reunions.history = partial(around.judging.history, group)
         self._groups[found.name] = group
         self._made_as[found.name] = GroupConfig(config.voters, settings)

@@ -352,14 +352,18 @@ class Membership:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def tell(self, peer: str, notes: Sequence[Note]) -> None:
-        """Send notes to a peer, if it understands them; who needs an answer asks again."""
+    def tell(self, peer: str, notes: Sequence[Note], *, droppable: bool = False) -> None:
+        """Send notes to a peer, if it understands them; who needs an answer asks again.
+
+        Args:
+            droppable: they may give way to anything else that waits for the peer.
+        """
         if self._transport.version(peer) < NOTES_SINCE:
             return
         for start in range(0, len(notes), NOTES_PER_FRAME):
             rows = to_rows(notes[start : start + NOTES_PER_FRAME])
             frame = (self._timekeeper.header(peer), (), rows)
-            self._transport.send(peer, msgpack.packb(frame))
+            self._transport.send(peer, msgpack.packb(frame), droppable=droppable)
 
     def _run(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -49,6 +49,8 @@ from mcpcore.node.service import ClientService
 from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
 from mcpcore.node.storage.salvage import Salvage
 from mcpcore.node.timekeeping import Timekeeper
+from mcpcore.node.tracing import Tracing
+from mcpcore.node.trails import Trails
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
@@ -71,6 +73,7 @@ class Node:
         disk: where the log lives; real files unless a simulation brings its own.
         clocks: where time is read.
         rng: source of randomness for election windows and reconnecting.
+        tracing: takes down what becomes of calls; None: nobody does.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class Node:
         disk: Disk | None = None,
         clocks: Clocks | None = None,
         rng: random.Random | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
+        self.tracing = tracing
         self._disk = disk
         self._own_disks: tuple[FileDisk, ...] = ()
         self._clocks = clocks or SystemClocks()
@@ -160,6 +165,7 @@ class Node:
                     listen=config.listen,
                     limits=config.limits,
                     versions=config.versions,
+                    traces=self.tracing is not None,
                 ),
                 config.security,
                 self,
@@ -236,7 +242,11 @@ class Node:
                 physical_ns=self._timekeeper.clock.physical_ns,
                 rng=self._rng,
             )
-            self._policies = Policies(config.name, self._data, self._timekeeper.clock)
+            self._policies = Policies(config.name, self._data, self._timekeeper.clock, self.tracing)
+            trails: Trails | None = None
+            if self.tracing is not None:
+                find = self._hosting.find
+                trails = Trails(config.name, self.tracing, self._membership.tell, find)
             self._arrivals = Arrivals(
                 self._timekeeper,
                 self._hosting,
@@ -246,6 +256,7 @@ class Node:
                 self._judging,
                 self._freshness,
                 self._data,
+                trails,
             )
             fresh = await self._hosting.recover(
                 Surroundings(
@@ -260,6 +271,7 @@ class Node:
                     self,
                     bulk,
                     self.meters,
+                    trails,
                 )
             )
             for data, how in config.replicated.items():
@@ -630,5 +642,6 @@ class Node:
         """The log cannot be trusted to keep promises any more: stop before making any."""
         if self.failure is None and not self._stopping:
             self.failure = error
-            logger.error("node %s stops: %s", self.config.name, error)
+            own = {"node": self.config.name}
+            logger.error("node %s stops: %s", self.config.name, error, extra=own)
             self._begin_to_stop()

@@ -91,7 +91,27 @@ class Said(NamedTuple):
     message: bytes
 
 
-Note = FoundingAsked | FoundingAnswered | DigestWanted | DigestTaken | Said | ViewTold | Confirmed
+class Traced(NamedTuple):
+    """I lead and have appended this entry, for a call that somebody traces: a W3C ``traceparent``
+    of any length and sense, which the receiver judges.
+    """
+
+    group: str
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    traceparent: str
+
+
+Note = (
+    FoundingAsked
+    | FoundingAnswered
+    | DigestWanted
+    | DigestTaken
+    | Said
+    | ViewTold
+    | Confirmed
+    | Traced
+)
 
 _NUMBERS: Final[dict[type[Note], int]] = {
     FoundingAsked: 1,
@@ -101,6 +121,7 @@ _NUMBERS: Final[dict[type[Note], int]] = {
     Said: 5,
     ViewTold: 6,
     Confirmed: 7,
+    Traced: 8,
 }
 """Numbers are part of the protocol."""
 _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
@@ -111,6 +132,7 @@ _KINDS: Final[dict[int, tuple[type[Any], tuple[type, ...]]]] = {
     5: (Said, (str, bytes)),
     6: (ViewTold, (str, int, str, int, int, int, bool)),
     7: (Confirmed, (tuple, tuple, tuple)),
+    8: (Traced, (str, int, int, str)),
 }
 
 

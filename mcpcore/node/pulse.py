@@ -181,6 +181,7 @@ class Pulse:
                 else "is full: writes are refused until there is space"
                 if verdict.full
                 else "works again",
+                extra={"stalled": verdict.stalled, "full": verdict.full},
             )
             for group in self._hosting:
                 group.disk_changed(stalled=verdict.stalled, full=verdict.full)

@@ -25,6 +25,7 @@ class QuarantineFile:
         self._waiting: list[bytes] = []
         self._size = 0
         self._cut = False
+        self._renamed = False
         if disk.exists(path):
             self._file = disk.open(path)
             self._loaded = self._file.read(0, self._file.size())
@@ -50,7 +51,7 @@ class QuarantineFile:
     @property
     def waits(self) -> bool:
         """Whether there is something that is not on the disk."""
-        return bool(self._waiting)
+        return bool(self._waiting) or self._renamed
 
     async def flush(self) -> None:
         """Make durable what was appended so far.
@@ -63,13 +64,16 @@ class QuarantineFile:
         try:
             if self._file is None:
                 self._file = await self._made()
+            if self._renamed:
+                await self._disk.sync_dir(self._directory)
+                self._renamed = False
             if self._cut:
                 await self._file.truncate(self._size)
                 self._cut = False
             data = b"".join(waiting)
             await self._file.write(self._size, data, sync=True)
             self._size += len(data)
-        except OSError:
+        except BaseException:  # who asked may have gone away: the next one writes it, there again
             self._waiting = [*waiting, *self._waiting]
             raise
 
@@ -77,7 +81,7 @@ class QuarantineFile:
         """Make ``whole`` durable in the place of everything, what waits included.
 
         Raises:
-            OSError: the disk does not take it; the old file stands.
+            OSError: the disk does not take it. Either file may stand after a crash.
         """
         stood = len(self._waiting)
         new = f"{self._path}.new"
@@ -86,12 +90,14 @@ class QuarantineFile:
             await file.truncate(0)
             await file.write(0, whole, sync=True)
             self._disk.rename(new, self._path)
-            await self._disk.sync_dir(self._directory)
-        except OSError:
+        except BaseException:
             file.close()
             raise
+        # From here on the old file has no name: what went there would be lost.
         self.close()
-        self._file, self._size, self._cut = file, len(whole), False
+        self._file, self._size, self._cut, self._renamed = file, len(whole), False, True
+        await self._disk.sync_dir(self._directory)
+        self._renamed = False
         del self._waiting[:stood]
 
     def close(self) -> None:

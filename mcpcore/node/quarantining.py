@@ -76,22 +76,32 @@ class QuarantineKeeper:
         self._lock = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
         self._held: Quarantine | None = None
-        self._file = QuarantineFile(disk, self._path) if disk.exists(self._path) else None
+        self._file: QuarantineFile | None = None
         self.problem = ""
         """What could not be kept, or not be read, in words; else empty."""
-        if self._file is not None:
-            self._open()
+        if disk.exists(self._path):
+            try:
+                self._open()
+            except OSError as error:  # it is tried again when something is to be kept
+                self._complain(f"{self._path} cannot be read: {error}")
 
     # --- keeping ---------------------------------------------------------------------------------
 
     def keep(self, dropped: Sequence[Dropped]) -> asyncio.Future[None]:
         """Keep what leaves the log; done when it is durable, or given up loudly. Never fails."""
         task = asyncio.get_running_loop().create_task(
-            self._keep(tuple(dropped)), name=f"quarantine {self._group}"
+            self._keep_or_complain(tuple(dropped)), name=f"quarantine {self._group}"
         )
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         return task
+
+    async def _keep_or_complain(self, dropped: tuple[Dropped, ...]) -> None:
+        try:
+            await self._keep(dropped)
+        except OSError as error:
+            first = dropped[0].entry.index
+            self._complain(f"{len(dropped)} entries from index {first} on may be lost: {error}")
 
     async def _keep(self, dropped: tuple[Dropped, ...]) -> None:
         async with self._lock:
@@ -114,6 +124,7 @@ class QuarantineKeeper:
                     kept[0].index,
                     kept[0].replaced_by or "the others",
                     self._group,
+                    extra={"group": self._group, "index": kept[0].index},
                 )
             await self._flush()
 

@@ -17,6 +17,7 @@ import msgpack
 
 from mcpcore import errors
 from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected
+from mcpcore.node.tracing import is_traceparent
 from mcpcore.raft.types import MAX_UINT
 
 MAX_WORDS = 4000
@@ -73,8 +74,12 @@ class Op(IntEnum):
 
     SURVEY = 60
     """(): as STATUS, with what costs nothing only; for whoever asks often."""
+    TRACED = 61
+    """(traceparent, op, ...arguments): any other request, as a part of that trace. Only for nodes
+    that said in their handshake that they trace."""
 
 
+_TRACED = int(Op.TRACED)  # every request is compared with it
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
@@ -115,6 +120,8 @@ class Request(NamedTuple):
     op: Op
     group: str
     arguments: tuple[Any, ...]
+    traceparent: str = ""
+    """Of the caller; empty if there is none, or none that makes sense."""
 
 
 class Reply(NamedTuple):
@@ -131,6 +138,12 @@ def encode_request(number: int, op: Op, group: str, *arguments: object) -> bytes
     return packed
 
 
+def encode_traced(traceparent: str, number: int, op: Op, group: str, *arguments: object) -> bytes:
+    """The frame of a request that is part of a trace."""
+    packed: bytes = msgpack.packb((number, Op.TRACED, group, traceparent, op, *arguments))
+    return packed
+
+
 def decode_request(payload: bytes) -> Request:
     """The request in a frame, believed in nothing.
 
@@ -138,6 +151,12 @@ def decode_request(payload: bytes) -> Request:
         InvalidInput: there is none.
     """
     row = _row(payload, "a request")
+    traceparent = ""
+    if len(row) > 4 and row[1] == _TRACED and type(row[3]) is str:
+        number, _, group, traceparent, *rest = row
+        row = (number, rest[0], group, *rest[1:])
+        if not is_traceparent(traceparent):
+            traceparent = ""
     if (
         len(row) < 3
         or type(row[1]) is not int
@@ -151,7 +170,7 @@ def decode_request(payload: bytes) -> Request:
     ):
         names = ", ".join(kind.__name__ for kind in wanted)
         raise InvalidInput(f"{Op(row[1]).name} takes ({names}), not {len(row) - 3} such arguments")
-    return Request(row[0], Op(row[1]), row[2], row[3:])
+    return Request(row[0], Op(row[1]), row[2], row[3:], traceparent)
 
 
 def encode_reply(number: int, status: Status, body: object) -> bytes:

@@ -41,6 +41,7 @@ from mcpcore.node.requests import (
     encode_error,
     encode_reply,
 )
+from mcpcore.node.tracing import GROUP, NODE, PEER, Side, Span, facts_of
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.identity import Role
 from mcpcore.node.verdict_stream import VerdictWatch
@@ -57,6 +58,8 @@ MAX_WATCHES_PER_CLIENT = 1_024
 MAX_EVENT_BYTES_QUEUED = 1 << 20
 """A connection on which more waits than this gets no further events until the client has read."""
 CONGESTION_POLL_S = 0.02
+UNTRACED = (Op.STATUS, Op.SURVEY, Op.GROUPS, Op.VERDICT, Op.CANCEL)
+"""Questions that are no part of anybody's work, unless they come as a part of a trace."""
 
 
 class ClientService:
@@ -88,6 +91,7 @@ class _Served:
         self._forget = forget
         self._under_way: set[asyncio.Future[Any]] = set()
         self._watches: dict[int, Watching] = {}
+        self._spans: dict[int, Span] = {}
         self._backup: tuple[int, Backup] | None = None
         connection.on_frame = self.on_frame
         connection.on_close = self.ended
@@ -98,6 +102,9 @@ class _Served:
             watching.cancel()
         self._watches.clear()
         self._backup = None
+        spans, self._spans = self._spans, {}
+        for span in spans.values():
+            span.end({}, why)
         for future in list(self._under_way):
             future.cancel()  # nobody waits for the answer; a proposal takes its course all the same
         self._forget(self)
@@ -105,6 +112,34 @@ class _Served:
     def on_frame(self, payload: bytes) -> None:
         """A request arrived; a malformed one raises InvalidInput and ends the connection."""
         request = decode_request(payload)
+        if self._node.tracing is not None and (request.traceparent or request.op not in UNTRACED):
+            with self._begin_span(request).current():
+                self._try(request)
+        else:
+            self._try(request)
+
+    def _begin_span(self, request: Request) -> Span:
+        """Tell of a request until it is answered, or the connection ends."""
+        assert self._node.tracing is not None
+        facts = {
+            NODE: self._node.config.name,
+            GROUP: request.group,
+            PEER: self._connection.name,
+        }
+        name = request.op.name.lower()
+        span = self._node.tracing.span(name, Side.SERVER, facts, request.traceparent)
+        older = self._spans.pop(request.number, None)
+        if older is not None:
+            older.end({}, f"another request has taken the number {request.number}")
+        self._spans[request.number] = span
+        return span
+
+    def _end_span(self, number: int, body: object, error: CoordinationError | None) -> None:
+        span = self._spans.pop(number, None)
+        if span is not None:
+            span.end(facts_of(body), error)
+
+    def _try(self, request: Request) -> None:
         try:
             self._handle(request)
         except CoordinationError as error:
@@ -114,7 +149,7 @@ class _Served:
             self._refuse(request.number, OutcomeUnknown(f"the node failed over this: {bug!r}"))
 
     def _handle(self, request: Request) -> None:
-        number, op, group, arguments = request
+        number, op, group, arguments, _ = request
         if op is Op.STATUS:
             self._reply(number, self._node.status())
         elif op is Op.SURVEY:
@@ -251,6 +286,8 @@ class _Served:
         most = self._node.config.limits.max_frame_bytes
         if len(reply) <= most:
             self._connection.send(reply)
+            if self._spans:
+                self._end_span(number, body, None)
         elif isinstance(body, Applied):
             where = f"index {body.index}, term {body.term}"
             too_long = f"its result has {len(body.result)} bytes, too many for a frame of {most}"
@@ -261,6 +298,8 @@ class _Served:
     def _refuse(self, number: int, error: CoordinationError) -> None:
         self._node.meters.refusals[type(error).__name__] += 1
         self._connection.send(encode_error(number, error))
+        if self._spans:
+            self._end_span(number, None, error)
 
 
 def _names(given: tuple[object, ...]) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ class Raft:
         if state.quiet:
             return NEVER
         if state.role is Role.LEADER:
-            return min(state.heartbeat_due_ns, state.transfer_deadline_ns)
+            return min(state.heartbeat_due_ns, state.transfer_deadline_ns, state.paced_due_ns)
         # Heartbeats push the election deadline ahead for ever; a lost answer must not wait for it.
         due_ns = min(state.election_deadline_ns, reads.forwarded_deadline_ns(state))
         return due_ns if state.doubt is None else min(due_ns, state.doubt.due_ns)

@@ -93,6 +93,7 @@ def become_leader(state: RaftState) -> None:
     assert state.role is Role.CANDIDATE
     state.role, state.leader = Role.LEADER, state.id
     state.custody.led(state.term, state.id)
+    state.reunion.leads()
     state.votes = {}
     last = state.log.last
     tracking.begin(state)

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mcpcore.raft.catch_up import CatchUp
+from mcpcore.raft.pacing import Pacer
 from mcpcore.raft.windows import PromiseLedger
 
 
@@ -32,6 +33,7 @@ class Progress:
         round_trip_ns: smoothed time from a heartbeat to its answer; 0 before the first.
         awaits_snapshot: what comes next for it is gone from our log; nothing is appended until it
             has installed a snapshot.
+        pacer: how fast what it missed may flow (``backlog``); None while nothing is missed.
         held_up: it takes nothing until an operator there has agreed (``reuniting``).
         snapshot_index: where the snapshot ends that is on its way to it; 0 if none is.
     """
@@ -54,10 +56,12 @@ class Progress:
     awaits_snapshot: bool = False
     snapshot_index: int = 0
     held_up: bool = False
+    pacer: Pacer | None = None
 
     def probe(self) -> None:
         """Forget what is in flight, and find out where the logs meet."""
         self.probing, self.waiting, self.held_up = True, False, False
+        self.pacer = None
         self.awaits_snapshot, self.snapshot_index = False, 0
         self.next = self.match + 1
         self.inflight.clear()

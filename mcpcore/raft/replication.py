@@ -9,27 +9,34 @@ It must never decide what is committed.
 from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
+from mcpcore.raft import backlog
 from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import keep_promise, vouched_ns
 from mcpcore.raft.messages import Append, AppendReply, SnapshotReply
+from mcpcore.raft.outcome import NEVER
 from mcpcore.raft.progress import Progress
 from mcpcore.raft.reuniting import refuses_entries
 from mcpcore.raft.snapshots import ask_again, need_snapshot, on_reply
 from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Block
 
+HELD_UP_TIMEOUTS = 10
+"""After how many election timeouts a member whose reunion is held up is asked again."""
+
 # --- leader -----------------------------------------------------------------------------------
 
 
 def replicate(state: RaftState) -> None:
     """Send every member what it misses, as far as its windows allow."""
+    state.paced_due_ns = NEVER
     last = state.log.last_index
     for peer, progress in state.progress.items():
         if progress.probing:
             if not progress.waiting:
                 # Where the logs meet is not known, so nothing says yet that a snapshot is needed.
                 progress.next = max(progress.next, state.log.base.index + 1)
-                _send_append(state, peer, progress)
+                most = min(backlog.PROBE_BYTES, state.settings.max_append_bytes)
+                _send_append(state, peer, progress, most)
         elif progress.next <= state.log.base.index:
             need_snapshot(state, peer, progress)
         else:
@@ -38,18 +45,19 @@ def replicate(state: RaftState) -> None:
                 progress.next <= last
                 and len(progress.inflight) < limit
                 and progress.inflight_bytes < state.settings.max_inflight_bytes
+                and (most := backlog.may_send(state, progress))
             ):
-                _send_append(state, peer, progress)
+                _send_append(state, peer, progress, most)
 
 
-def _send_append(state: RaftState, peer: str, progress: Progress) -> None:
-    settings, log = state.settings, state.log
+def _send_append(state: RaftState, peer: str, progress: Progress, max_bytes: int) -> None:
+    log = state.log
     prev_index = progress.next - 1
     prev_term = log.term_at(prev_index)
     assert prev_term is not None, "entries up to the base are gone"
     last = log.last_index
     if progress.next <= last:
-        last = log.limit(progress.next, last, settings.max_append_bytes)
+        last = log.limit(progress.next, last, max_bytes)
     block = log.block(progress.next, last)
     state.send(
         peer,
@@ -83,10 +91,12 @@ def resend_lost(state: RaftState) -> None:
     """
     patience_ns = state.settings.election_timeout_ns
     for progress in state.progress.values():
-        if progress.awaits_snapshot or progress.held_up:
+        if progress.awaits_snapshot:
             continue  # It may take for ever, and it says when it is done.
         if progress.probing:
-            if progress.waiting and state.now_ns - progress.probe_sent_ns >= patience_ns:
+            # Who is held up says when that is over, but the word may get lost.
+            timeouts = HELD_UP_TIMEOUTS if progress.held_up else 1
+            if progress.waiting and state.now_ns - progress.probe_sent_ns >= timeouts * patience_ns:
                 progress.probe()
         elif progress.inflight and state.now_ns - progress.inflight[0][2] >= patience_ns:
             progress.probe()
@@ -142,13 +152,17 @@ def measure(progress: Progress, round_trip_ns: int) -> None:
 def _accepted(state: RaftState, peer: str, progress: Progress, index: int) -> None:
     inflight = progress.inflight
     while inflight and inflight[0][0] <= index:
-        progress.inflight_bytes -= inflight.popleft()[1]
+        _, size, sent_ns = inflight.popleft()
+        progress.inflight_bytes -= size
+        if progress.pacer is not None:
+            progress.pacer.answered(size, sent_ns, state.now_ns)
     if index > progress.match:
         progress.match = index
         progress.next = max(progress.next, index + 1)
     if progress.probing and (not progress.awaits_snapshot or index >= state.log.base.index):
         progress.probe()
         progress.probing = False
+        backlog.begin(state, progress)
     if progress.catch_up is not None:
         progress.catch_up.observe(progress.match, state.log.last_index, state.now_ns)
     if peer in state.leaving:

@@ -42,8 +42,8 @@ class Intervene(Enum):
     """Only if this member's verdict was ``split``: it missed entries while it was cut off for
     long. A member that was merely restarted or read-only is helped without asking."""
     WHEN_SPLIT_LOSES = "when split loses"
-    """Only if this member's verdict was ``split`` *and* entries of ours would be truncated: there
-    is nothing to ask a person about a member that has nothing to lose."""
+    """Only if this member's verdict was ``split`` *and* that many entries of its own would be
+    truncated. What it merely missed is nothing to ask a person about: it is there, and comes."""
     WHEN_DIVERGED = "when diverged"
     """Only if entries of ours would be truncated."""
     ALWAYS = "always"
@@ -221,7 +221,7 @@ def _asks(gap: Gap, settings: ReunionSettings) -> bool:
         case Intervene.AFTER_SPLIT:
             return _was_split(gap)
         case Intervene.WHEN_SPLIT_LOSES:
-            return _was_split(gap) and gap.to_lose > 0
+            return _was_split(gap) and gap.to_lose >= settings.intervention_entries
         case Intervene.WHEN_DIVERGED:
             return gap.to_lose > 0
         case Intervene.NEVER:

@@ -95,6 +95,12 @@ class ReunionGuard:
         self._agreed, self.held = answer, None
         self.events.append(ReunionAgreed(plan, answer))
 
+    def leads(self) -> None:
+        """This member was elected: its log is the group's now, and it reunites with nobody."""
+        self.held = None
+        self.reached(self._until)
+        self._watch()
+
     def reached(self, index: int) -> None:
         """Our log equals the leader's up to ``index``."""
         if self._until and index >= self._until:

@@ -19,13 +19,18 @@ and the member gives way, with the leader's name on record in the place of an op
 gives up goes to quarantine as ever. So a held-up reunion delays a commit by an election timeout
 and a round trip at most, once, and no answer of an operator is ever needed for the group to go on.
 
-**Messages may get lost.** A new connection, and a new leader, begin with a probe, to which the
-member says again that it is held up. What a leader remembers about it ends with the session.
+Who is elected while it is held up leads, and waits for nobody: its log is the group's.
+
+**Messages may get lost**, and an operator may answer while the member follows nobody. A new
+connection, and a new leader, begin with a probe, and a leader probes again now and then
+(``replication.resend_lost``): the member says again that it is held up, or takes what it gets. What
+a leader remembers about it ends with the session.
 """
 
 from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
+from mcpcore.raft.election import vouched_ns
 from mcpcore.raft.messages import (
     Append,
     ReunionHeld,
@@ -117,7 +122,7 @@ def refuses_entries(state: RaftState, leader: str, ask: Append) -> bool:
         )
     )
     if refused:
-        _note(state, leader, ask.session, ask.sent_ns)
+        _note(state, leader, ask.session, vouched_ns(state, ask.sent_ns, ask.promise_ns))
     return refused
 
 
@@ -145,11 +150,12 @@ def refuses_snapshot(state: RaftState, leader: str, offer: SnapshotOffer) -> boo
         )
     )
     if refused:
-        _note(state, leader, offer.session, offer.sent_ns)
+        sent_ns = vouched_ns(state, offer.sent_ns, offer.promise_ns)
+        _note(state, leader, offer.session, sent_ns)
         no = int(SnapshotStatus.REFUSED)
         state.reply(
             leader,
-            SnapshotReply(state.term, offer.session, offer.transfer, no, 0, 0, b"", offer.sent_ns),
+            SnapshotReply(state.term, offer.session, offer.transfer, no, 0, 0, b"", sent_ns),
         )
     return refused
 
@@ -176,8 +182,10 @@ def on_needed(state: RaftState, sender: str, ask: ReunionNeeded) -> None:
     if held is not None:
         reason = f"{sender}, for the group could not commit without this member"
         state.reunion.agree(Answer(held.gap.episode, reason))
-        state.reunion_talk = (sender, ask.session, state.reunion_talk[2])
-        _tell(state, over=True)
+    # Said also if nothing is held up here: the leader believes so, for our word was lost.
+    talked_to, _, sent_ns = state.reunion_talk
+    state.reunion_talk = (sender, ask.session, sent_ns if talked_to == sender else 0)
+    _tell(state, over=True)
 
 
 # --- the leader -----------------------------------------------------------------------------------

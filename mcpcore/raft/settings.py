@@ -6,7 +6,8 @@ unit and its reason. It must never hold a value that changes while a group runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from mcpcore.errors import InvalidInput
 
@@ -69,7 +70,7 @@ class RaftSettings:
     max_inflight: int = 256
     max_inflight_bytes: int = 16 << 20
     max_apply_bytes: int = 4 << 20
-    max_apply_entries: int = 256
+    max_apply_entries: int = 1024
     max_pending_reads: int = 100_000
     quiet_after_ns: int = 15 * SECOND
 
@@ -98,6 +99,23 @@ class RaftSettings:
                 remedy="Make the election timeout at least twice the heartbeat, better five times.",
             )
         self._check_floors()
+
+    def with_usual_floors(self) -> RaftSettings:
+        """The same with windows that move: down to a fifth, but not below 1 s and 0.2 s."""
+        election_ns, heartbeat_ns = self.election_timeout_ns, self.heartbeat_ns
+        return replace(
+            self,
+            election_floor_ns=min(election_ns, max(election_ns // 5, 1 * SECOND)),
+            heartbeat_floor_ns=min(heartbeat_ns, max(heartbeat_ns // 5, 200 * MILLISECOND)),
+        )
+
+    def as_told(self) -> dict[str, Any]:
+        """For files and nodes of earlier releases too: by field, without floors where none are."""
+        given = asdict(self)
+        for floor in ("election_floor_ns", "heartbeat_floor_ns"):
+            if not given[floor]:
+                del given[floor]
+        return given
 
     def _check_floors(self) -> None:
         for floor, ceiling in (

@@ -17,7 +17,7 @@ look into one. Four rules:
 from __future__ import annotations
 
 from mcpcore.errors import ProtocolViolation
-from mcpcore.raft import quiescence
+from mcpcore.raft import backlog, quiescence
 from mcpcore.raft.commitment import advance_commit, learn_commit
 from mcpcore.raft.election import become_follower, keep_promise, vouched_ns
 from mcpcore.raft.messages import (
@@ -256,11 +256,14 @@ def on_reply(state: RaftState, sender: str, progress: Progress, answer: Snapshot
                 f"{state.log.last_index}"
             )
         progress.match = max(progress.match, answer.at_index)
-        if progress.awaits_snapshot:
+        began = progress.awaits_snapshot
+        if began:
             progress.probe()
             progress.probing = False
         progress.snapshot_index = 0
         progress.next = max(progress.next, progress.match + 1)
+        if began:
+            backlog.begin(state, progress)
         advance_commit(state)
     state.snapshot_events.append(SnapshotAnswered(sender, answer))
 

@@ -75,6 +75,7 @@ class RaftState:
         "offered_term",
         "office_since_ns",
         "outbox",
+        "paced_due_ns",
         "patience",
         "preference",
         "progress",
@@ -188,6 +189,7 @@ class RaftState:
         self.heartbeat_due_ns = NEVER
         self.term_start = 0
         self.uncommitted_bytes = 0
+        self.paced_due_ns = NEVER
         self.lease_void = False
         self.commit_waits = (0, now_ns)  # for a commit beyond this index, since then
         self.office_since_ns = 0

@@ -104,7 +104,12 @@ def test_a_node_listens_on_any_free_port_if_the_port_is_0(tmp_path):
     assert config.listen.port == 0
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(RaftSettings)])
+FLOORS = ("election_floor_ns", "heartbeat_floor_ns")
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in fields(RaftSettings) if field.name not in FLOORS]
+)
 def test_every_setting_of_a_group_can_be_written_in_the_file(tmp_path, field):
     default = getattr(RaftSettings(), field)
     key, text, wanted = field, str(default + 1), default + 1
@@ -119,6 +124,23 @@ def test_every_setting_of_a_group_can_be_written_in_the_file(tmp_path, field):
     file = load_node_config(written(tmp_path, defaults))
 
     assert getattr(file.config.groups["main"].settings, field) == wanted
+
+
+def test_windows_follow_the_links_unless_the_file_says_otherwise(tmp_path):
+    """A fifth of the ceilings, but not below 1 s and 0.2 s; 0 holds them still."""
+    usual = GOOD.replace("election_timeout_s = 1.5\nheartbeat_s = 0.25\n", "")
+    for text, floors_ms in (
+        ("", (1000, 200)),
+        ("election_floor_s = 0\n", (0, 0)),
+        ("election_floor_s = 0.5\nheartbeat_floor_s = 0.1\n", (500, 100)),
+        ("election_timeout_s = 20\nheartbeat_s = 5\n", (4000, 1000)),
+        ("election_timeout_s = 0.5\nheartbeat_s = 0.1\n", (500, 100)),
+    ):
+        file = usual.replace('machine = "kv"\n', f'machine = "kv"\n{text}')
+        assert not text or file != usual
+        settings = load_node_config(written(tmp_path, file)).config.groups["main"].settings
+        found = settings.election_floor_ns, settings.heartbeat_floor_ns
+        assert tuple(ns // 1_000_000 for ns in found) == floors_ms
 
 
 def test_whole_seconds_need_no_point(tmp_path):
@@ -381,3 +403,17 @@ entries_max = 9
         tmp_path, text.replace('"east", "west"]\nentries', '"north"]\nentries')
     )
     assert "data_bytes_per_s" in refusal(tmp_path, text.replace("4096", "0"))
+
+
+@pytest.mark.parametrize(("said", "traces"), [("", False), ("traces = true", True)])
+def test_calls_are_traced_only_if_the_file_says_so(tmp_path, said, traces):
+    text = f'{GOOD}\n[observe]\nlisten = "127.0.0.1:9464"\n{said}\n'
+    observe = load_node_config(written(tmp_path, text)).observe
+
+    assert observe is not None
+    assert observe.traces is traces
+
+
+def test_traces_must_be_true_or_false(tmp_path):
+    text = f'{GOOD}\n[observe]\nlisten = "127.0.0.1:9464"\ntraces = "otlp"\n'
+    assert "observe.traces" in refusal(tmp_path, text)

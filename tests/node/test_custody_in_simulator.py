@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcpcore.errors import InvalidInput, NotPermitted, UnknownGroup
+from mcpcore.errors import InvalidInput, NotPermitted, StorageFailed, UnknownGroup
 from mcpcore.node.client import custody
 from mcpcore.node.client.client import Client
 from mcpcore.node.kv.commands import Put, encode_command
@@ -170,3 +170,14 @@ def written(group, number: int) -> int:
     """How often a key was written, as one node has it."""
     record = group.state.machine._store.get(b"old/%d" % number)
     return record.version if record is not None else 0
+
+
+def test_a_quarantine_that_the_disk_does_not_give_is_refused_in_words(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(operator.group().quarantine, "_open", refuse)
+    with pytest.raises(StorageFailed, match="input/output error"):
+        operator.run(custody.show, operator.address(), 1)

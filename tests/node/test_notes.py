@@ -18,6 +18,7 @@ from mcpcore.node.notes import (
     FoundingAsked,
     Note,
     Said,
+    Traced,
     ViewTold,
     from_rows,
     to_rows,
@@ -36,6 +37,7 @@ notes = st.one_of(
         ViewTold, st.text(), indexes, st.text(), indexes, indexes, indexes, asks=st.booleans()
     ),
     st.builds(Said, st.text(), st.binary()),
+    st.builds(Traced, st.text(), indexes, indexes, st.text()),
 )
 words = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text()
 

@@ -14,11 +14,13 @@ import pytest
 
 from mcpcore.node.kv.commands import Put, encode_command
 from mcpcore.node.storing import Storing
+from mcpcore.raft.custody import Dropped
 from mcpcore.raft.quarantine import Quarantine
 from mcpcore.raft.quarantined import Fate, Quarantined
 from mcpcore.raft.sessions import register_session, session_command
 from mcpcore.raft.types import Entry, EntryKind
 from mcpcore.sim import World
+from mcpcore.sim.disk import SimDisk
 from tests.node.simulated_cluster import SimulatedCluster
 
 COMMANDS = 12
@@ -186,6 +188,44 @@ def test_a_disk_that_refuses_the_quarantine_does_not_stop_the_log(
         story.host.restart()
         story.settles()
         assert story.group().quarantine.waiting >= COMMANDS - 1, "kept once the disk took them"
+
+
+def test_a_quarantine_that_cannot_be_read_is_said_loudly_and_stops_neither_node_nor_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error of the disk is not a damaged file: it is not set aside, and read again later."""
+    with World(seed=3) as world:
+        story = OldLeader(world)
+        story.goes_on_alone()
+        world.heal()
+        story.settles()
+        opened = SimDisk.open
+
+        def rotten(disk: SimDisk, path: str, *, create: bool = False):
+            if "quarantine" in path:
+                raise OSError(5, "input/output error")
+            return opened(disk, path, create=create)
+
+        monkeypatch.setattr(SimDisk, "open", rotten)
+        story.host.crash()
+        story.host.restart()
+        started = story.cluster.starts
+        world.run_until(lambda: started[story.name] == 2, within_s=30)
+        world.run_until(lambda: story.name in story.cluster.running(), within_s=30)
+        story.settles()
+        keeper = story.group().quarantine
+        assert "input/output error" in keeper.problem
+
+        async def keep() -> None:
+            await keeper.keep([Dropped(Entry(1, 99, EntryKind.COMMAND, b"x"), "a", "b")])
+
+        keeper.problem = ""
+        world.call(story.name, keep())
+        assert "1 entries from index 99 on may be lost" in keeper.problem
+
+        monkeypatch.undo()
+        world.call(story.name, keep())
+        assert keeper.waiting == COMMANDS + 1
 
 
 def test_a_full_quarantine_says_so_and_never_stops_the_log(

@@ -80,6 +80,7 @@ def test_a_request_arrives_as_it_was_sent(number: int, group: str, data: bytes, 
         Op.PROPOSE,
         group,
         (kind, data),
+        "",
     )
 
 

@@ -93,7 +93,7 @@ async def test_without_actions_or_without_the_token_nobody_acts() -> None:
     async with served() as client:
         assert (await client.post("/plan", json={"action": "transfer"})).status_code == 403
     async with served(desk()) as client:
-        for headers in ({}, {TOKEN_HEADER: "guess"}):
+        for headers in ({}, {TOKEN_HEADER: "guess"}, {TOKEN_HEADER: b"gu\xe9ss"}):
             answer = await client.post("/plan", json={"action": "transfer"}, headers=headers)
             assert answer.status_code == 403
             assert "token" in answer.json()["error"]
@@ -120,6 +120,7 @@ async def test_a_plan_is_shown_and_its_ticket_is_good_once() -> None:
         (b'{"action": "nosuch"}', 400),
         (b'{"action": "never"}', 409),
         (b'"' + b"x" * 5000 + b'"', 400),
+        (b"[" * 4000, 400),
     ],
 )
 async def test_a_plan_that_makes_no_sense_is_refused_in_words(body: bytes, status: int) -> None:

@@ -215,6 +215,54 @@ def test_a_block_that_no_leader_writes_is_refused(rows: object, reason: str) -> 
         Block.decode(msgpack.packb(rows))
 
 
+@pytest.mark.parametrize("at", [0, 3, 5])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"term": 0},
+        {"term": -1},
+        {"term": True},
+        {"term": 2.0},
+        {"term": MAX_UINT + 1},
+        {"index": 99},
+        {"index": 1.0},
+        {"index": None},
+        {"kind": 9},
+        {"kind": True},
+        {"kind": 2},  # a configuration, of bytes that are none
+        {"data": "text"},
+        {"data": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_one_damaged_entry_among_many_sound_ones_is_refused(
+    damage: dict[str, object], at: int
+) -> None:
+    """Long blocks are looked at by columns, and short ones by rows: neither lets anything pass."""
+    rows = [[2, index, 1, b"data"] for index in range(7, 13)]
+    Block.decode(msgpack.packb(rows))
+    sound = dict(zip(("term", "index", "kind", "data"), rows[at], strict=True))
+    rows[at] = list((sound | damage).values())
+    if damage == {"term": 0} and at == 0:
+        Block.decode(msgpack.packb(rows))  # terms may rise
+        return
+    with pytest.raises(InvalidInput):
+        Block.decode(msgpack.packb(rows))
+
+
+def test_a_long_block_may_span_terms_and_hold_a_configuration() -> None:
+    configuration = Configuration.of("abc").encode()
+    rows = [(1, 5, 0, b""), (1, 6, 1, b"x"), (2, 7, 2, configuration), (3, 8, 3, b"y")]
+    block = Block.decode(msgpack.packb(rows))
+    assert block.entries == tuple(rows)
+    assert block.reconfigures
+    assert block.data_bytes == 2 + len(configuration)
+    assert not Block.decode(
+        msgpack.packb([(1, index, 1, b"") for index in range(1, 6)])
+    ).reconfigures
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

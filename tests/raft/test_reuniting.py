@@ -19,6 +19,7 @@ from mcpcore.raft.messages import (
     Vote,
     VoteReply,
 )
+from mcpcore.raft.replication import HELD_UP_TIMEOUTS
 from mcpcore.raft.reunion import Answer, Intervene, ReunionSettings
 from mcpcore.raft.reunion_guard import ReunionAgreed, ReunionDone, ReunionHeldUp
 from mcpcore.raft.snapshot_events import SnapshotOffered
@@ -69,7 +70,8 @@ def test_a_large_gap_after_a_split_waits_and_our_log_stays_as_it_is() -> None:
     [
         (12, TEN, SplitState.SPLIT, True),
         (12, TEN, SplitState.READ_ONLY, False),
-        (6, TEN, SplitState.SPLIT, False),
+        (10, TEN, SplitState.SPLIT, True),
+        (9, TEN, SplitState.SPLIT, False),
         (0, TEN, SplitState.SPLIT, False),
         (12, ReunionSettings(5, intervene=Intervene.NEVER), SplitState.SPLIT, False),
         (12, ReunionSettings(5, intervene=Intervene.WHEN_DIVERGED), SplitState.HEALTHY, True),
@@ -79,7 +81,7 @@ def test_a_large_gap_after_a_split_waits_and_our_log_stays_as_it_is() -> None:
     ],
 )
 def test_who_waits_is_a_setting(suffix, settings, judged, waits) -> None:
-    """By default: whoever was split, and has something to lose, by ten entries or more."""
+    """By default: whoever was split, and would lose ten entries of its own or more."""
     member = Member(terms=[1, 1, 1] + [2] * suffix, term=2, reunion=settings)
     member.raft.reunions.judged(judged)
     more = 2 if suffix else 12
@@ -198,6 +200,47 @@ def test_a_member_that_the_group_needs_gives_way() -> None:
     assert "the group could not commit" in events[1].answer.by
 
 
+def test_an_answer_given_while_no_leader_is_known_reaches_the_leader_that_needs_us() -> None:
+    """It believes that we are held up, and would send nothing for ever."""
+    member = split_member()
+    member.hears("b", offers())
+    plan = member.raft.reunions.held
+    member.times_out()
+    assert member.state.leader == ""
+    member.raft.reunions.agree(Answer(plan.gap.episode, "eva"))
+    assert not member.drain(), "there is nobody to tell"
+
+    member.hears("b", beat(4, sent_ns=7))
+    member.hears("b", ReunionNeeded(4, 1))
+
+    assert [told.over for told in member.heard(ReunionHeld, "b")] == [True]
+
+
+def test_a_member_that_is_elected_while_it_is_held_up_waits_for_nobody() -> None:
+    """What its leader had committed nowhere is gone with it; reads must not wait for a person."""
+    member = split_member()
+    member.hears("b", offers())
+    member.waits(TIMEOUT_MS, tick=False)
+
+    member.leads()
+
+    assert member.raft.reunions.held is None
+    assert member.raft.state.reunion.words() == ""
+
+
+@pytest.mark.parametrize("asked", ["entries", "a snapshot"])
+def test_who_refuses_vouches_for_no_promise_that_a_restart_would_forget(asked: str) -> None:
+    """A lease of the leader would count on it (``windows``, step 3 of the argument)."""
+    member = split_member()
+    longer_ns = 2 * SETTINGS.election_timeout_ns
+    if asked == "entries":
+        member.hears("b", offers()._replace(promise_ns=longer_ns))
+    else:
+        member.hears("b", SnapshotOffer(4, 1, 1, 4, 40, b"head", 9, longer_ns))
+        assert [reply.sent_ns for reply in member.heard(SnapshotReply)] == [0]
+    assert [told.sent_ns for told in member.heard(ReunionHeld)] == [0]
+
+
 def test_only_the_leader_says_that_a_member_is_needed() -> None:
     member = split_member()
     member.hears("b", offers())
@@ -255,6 +298,21 @@ def test_a_member_that_is_held_up_is_sent_nothing_until_it_says_so() -> None:
 
     leader.hears("c", held(leader, leader.state.progress["c"].session, over=True))
     assert leader.heard(Append, "c"), "it is probed, and then sent what it lacks"
+
+
+def test_a_member_whose_word_was_lost_is_asked_again() -> None:
+    leader = leader_with_held_c()
+    asked = 0
+    for _ in range(6 * HELD_UP_TIMEOUTS):
+        leader.waits(TIMEOUT_MS / 4)
+        probed = len(leader.heard(Append, "c"))
+        for peer in "bc":
+            session = leader.state.progress[peer].session
+            leader.hears(peer, HeartbeatReply(leader.state.term, session, 0, leader.now_ns))
+        if probed:
+            asked += probed
+            leader.hears("c", held(leader, leader.state.progress["c"].session))
+    assert asked == 1, "in fifteen election timeouts"
 
 
 def test_a_group_that_commits_leaves_the_member_in_peace() -> None:

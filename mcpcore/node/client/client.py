@@ -41,6 +41,7 @@ from mcpcore.node.client.event_buffer import EventBuffer
 from mcpcore.node.client.sequences import Sequences
 from mcpcore.node.group import Applied, Consistency, ReadResult, Stale
 from mcpcore.node.requests import Op
+from mcpcore.node.tracing import Tracing, traced
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.identity import Role
 from mcpcore.node.transport.security import Security
@@ -85,6 +86,7 @@ class Client:
         attempt_s: how long to wait for one node before asking another; reads and proposals are
             safe to ask twice.
         rng: source of randomness for back-off.
+        tracing: takes down what becomes of calls; None: nobody does.
 
     Raises:
         InvalidInput: no address, or a time that is not positive.
@@ -101,6 +103,7 @@ class Client:
         timeout_s: float = 15.0,
         attempt_s: float = 2.0,
         rng: random.Random | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         if not addresses:
             raise InvalidInput("a client needs the address of at least one node", where="addresses")
@@ -112,8 +115,10 @@ class Client:
             for address in addresses
         ]
         self._endpoints = [
-            Endpoint(address, security, cluster=cluster, name=name, role=role) for address in parsed
+            Endpoint(address, security, cluster=cluster, name=name, role=role, tracing=tracing)
+            for address in parsed
         ]
+        self._tracing = tracing
         self._timeout_s = timeout_s
         self._attempt_s = attempt_s
         self._rng = rng or random.Random()
@@ -166,7 +171,12 @@ class Client:
 
         Cancelling gives up on the answer: the command may have been applied, or may still be.
         """
-        deadline = self._deadline(timeout_s)
+        proposing = self._propose_once(command, group, self._deadline(timeout_s))
+        if self._tracing is not None:
+            return await traced(self._tracing, "propose", group, proposing)
+        return await proposing
+
+    async def _propose_once(self, command: bytes, group: str, deadline: float) -> Applied:
         while True:
             sequences = self._sessions.get(group)
             if sequences is None or not sequences.has_room:
@@ -208,7 +218,10 @@ class Client:
             OutcomeUnknown: time ran out after it was sent.
         """
         attempts = Attempts(idempotent=kind is EntryKind.SESSION)
-        return await self._propose(group, kind, data, self._deadline(timeout_s), attempts)
+        proposing = self._propose(group, kind, data, self._deadline(timeout_s), attempts)
+        if self._tracing is not None:
+            return await traced(self._tracing, "propose again", group, proposing)
+        return await proposing
 
     async def query(
         self,
@@ -233,7 +246,10 @@ class Client:
                 return found
             raise ConnectionLost(str(endpoint.address), "its answer to a read is none")
 
-        return await self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
+        asking = self._retry(group, ask, self._deadline(timeout_s), Attempts(idempotent=True))
+        if self._tracing is not None:
+            return await traced(self._tracing, "query", group, asking)
+        return await asking
 
     async def transfer_leadership(
         self, target: str, *, group: str = "main", timeout_s: float | None = None

@@ -13,7 +13,8 @@ from typing import Any
 
 from mcpcore.errors import ConnectionLost, InvalidInput, QueueFull, Unreachable
 from mcpcore.node.client.event_buffer import EventBuffer
-from mcpcore.node.requests import Op, Status, decode_reply, encode_request
+from mcpcore.node.requests import Op, Status, decode_reply, encode_request, encode_traced
+from mcpcore.node.tracing import GROUP, NODE, Tracing
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
 from mcpcore.node.transport.dialing import connect_client
@@ -25,8 +26,16 @@ class Endpoint:
     """A node at an address. Made by ``Client``."""
 
     def __init__(
-        self, address: Address, security: Security, *, cluster: str, name: str, role: Role
+        self,
+        address: Address,
+        security: Security,
+        *,
+        cluster: str,
+        name: str,
+        role: Role,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self.address = address
         self.node = ""
         """Name of the node found there; empty before the first connection."""
@@ -122,7 +131,13 @@ class Endpoint:
     async def _ask(
         self, connection: Connection, number: int, op: Op, group: str, *arguments: object
     ) -> Any:
-        request = encode_request(number, op, group, *arguments)
+        traceparent = (
+            "" if self._tracing is None else self._traced(self._tracing, connection, group)
+        )
+        if traceparent:
+            request = encode_traced(traceparent, number, op, group, *arguments)
+        else:
+            request = encode_request(number, op, group, *arguments)
         future = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
@@ -133,6 +148,15 @@ class Endpoint:
             return await future
         finally:
             self._waiting.pop(number, None)
+
+    def _traced(self, tracing: Tracing, connection: Connection, group: str) -> str:
+        """Tell that a request leaves now; returns what to tell the node of the trace, if it traces
+        calls: one that does not would take it for no request at all.
+        """
+        if tracing.recording():
+            tracing.event("sent", {NODE: self.node, GROUP: group, "address": str(self.address)})
+        agreement = connection.agreement
+        return tracing.traceparent() if agreement is not None and agreement.traces else ""
 
     def _unwatch(self, connection: Connection, number: int) -> None:
         watched = self._watches.pop(number, None) is not None

@@ -8,7 +8,6 @@ needs a look at all of them is refused here, before anything is done.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from mcpcore.errors import CoordinationError, InvalidInput, OutcomeUnknown, Rejected, UnknownGroup
@@ -96,7 +95,7 @@ async def create_group(
         Op.CREATE_GROUP,
         group,
         list(voters),
-        asdict(settings or RaftSettings()),
+        (settings or RaftSettings().with_usual_floors()).as_told(),
         among={known[node].address for node in voters}.__contains__,
         timeout_s=timeout_s,
     )

@@ -16,6 +16,7 @@ from mcpcore.node.group import Group
 from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.policies.service import PolicyService
 from mcpcore.node.replicated_data import DataHub
+from mcpcore.node.tracing import Tracing
 from mcpcore.policy import PolicyStore, Prefix, admit
 
 PREFIX = "policy."
@@ -29,10 +30,14 @@ class Policies:
         node: its name.
         hub: where their edits live.
         clock: the node's.
+        tracing: takes down decisions within a trace; None: nobody does.
     """
 
-    def __init__(self, node: str, hub: DataHub, clock: NodeClock) -> None:
+    def __init__(
+        self, node: str, hub: DataHub, clock: NodeClock, tracing: Tracing | None = None
+    ) -> None:
         self._node = node
+        self._tracing = tracing
         self._hub = hub
         self._clock = clock
         self._services: dict[str, PolicyService] = {}
@@ -76,7 +81,7 @@ class Policies:
         )
         assert isinstance(data.state, Causal)
         store = PolicyStore(data.replica, data.state, mode=machine.mode)
-        self._services[group.name] = PolicyService(group, data, store, self._clock)
+        self._services[group.name] = PolicyService(group, data, store, self._clock, self._tracing)
 
     async def end(self, group: str) -> None:
         """A group has been retired here."""

@@ -24,6 +24,7 @@ from mcpcore.errors import InvalidInput, NotPermitted, Rejected
 from mcpcore.node.group import Applied, Group
 from mcpcore.node.policies.machine import PolicyMachine
 from mcpcore.node.replicated_data import ReplicatedData
+from mcpcore.node.tracing import GROUP, Tracing
 from mcpcore.policy import (
     Author,
     Conflict,
@@ -92,10 +93,16 @@ class PolicyService:
         data: its edits.
         store: the replica made of both.
         clock: the node's.
+        tracing: hears of decisions that are part of a traced call; None: nobody does.
     """
 
     def __init__(
-        self, group: Group, data: ReplicatedData, store: PolicyStore, clock: NodeClock
+        self,
+        group: Group,
+        data: ReplicatedData,
+        store: PolicyStore,
+        clock: NodeClock,
+        tracing: Tracing | None = None,
     ) -> None:
         machine = group.state.machine
         assert isinstance(machine, PolicyMachine)
@@ -103,6 +110,7 @@ class PolicyService:
         self._machine = machine
         self._data = data
         self._clock = clock
+        self._tracing = tracing
         self._under_way: dict[bytes, asyncio.Future[Applied]] = {}
         self._listeners: list[_Listener] = []
         self._again: asyncio.TimerHandle | None = None
@@ -139,7 +147,16 @@ class PolicyService:
 
     def decide(self, question: Request | Connection) -> Decision:
         """Allowed or not, as far as this node knows. Works in every cut."""
-        return self.store.decide(question)
+        decision = self.store.decide(question)
+        if self._tracing is not None and self._tracing.recording():
+            facts: dict[str, str | bool] = {
+                GROUP: self.name,
+                "mcpcore.policy.allowed": decision.allowed,
+                "mcpcore.policy.reason": decision.reason.value,
+                "mcpcore.policy.determining": ",".join(decision.determining),
+            }
+            self._tracing.event("policy decided", facts)
+        return decision
 
     def explain(self, question: Request | Connection) -> Explanation:
         """Decide, and say why."""

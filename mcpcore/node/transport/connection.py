@@ -40,6 +40,8 @@ class Agreement(NamedTuple):
     """Who the other side is."""
     incarnation: str
     """Which life of the other side this is."""
+    traces: bool = False
+    """Whether the other side is a node that traces calls."""
 
 
 class Greeter(Protocol):

@@ -137,7 +137,10 @@ class _ClientCaller:
     def judge(self, theirs: Hello, certified: Identity | None) -> tuple[Agreement, None]:
         version = agree(self._ours, theirs, certified)
         expect_node(theirs, certified, None)
-        return Agreement(version, self._ours.role, theirs.name, theirs.incarnation), None
+        agreement = Agreement(
+            version, self._ours.role, theirs.name, theirs.incarnation, theirs.traces
+        )
+        return agreement, None
 
     def opened(self, connection: Connection) -> None:
         self._settle()

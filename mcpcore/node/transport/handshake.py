@@ -93,6 +93,8 @@ class Hello:
     ``dial`` counts the caller's attempts within one ``life``, so that an attempt which the network
     has delayed cannot displace a newer one. A process draws its ``life`` when it starts; an
     incarnation may outlive many, since it is as old as the disk.
+
+    A node whose calls are traced says that it ``traces``; no caller tells any other node of traces.
     """
 
     versions: Versions
@@ -102,21 +104,23 @@ class Hello:
     role: Role
     dial: int = 0
     life: int = 0
+    traces: bool = False
 
     def encode(self) -> bytes:
         """A msgpack map. Readers skip keys they don't know, which later versions may add."""
-        payload: bytes = msgpack.packb(
-            {
-                "magic": MAGIC,
-                "versions": self.versions,
-                "cluster": self.cluster,
-                "name": self.name,
-                "incarnation": self.incarnation,
-                "role": self.role.value,
-                "dial": self.dial,
-                "life": self.life,
-            }
-        )
+        words: dict[str, object] = {
+            "magic": MAGIC,
+            "versions": self.versions,
+            "cluster": self.cluster,
+            "name": self.name,
+            "incarnation": self.incarnation,
+            "role": self.role.value,
+            "dial": self.dial,
+            "life": self.life,
+        }
+        if self.traces:
+            words["traces"] = True
+        payload: bytes = msgpack.packb(words)
         return payload
 
     @classmethod
@@ -147,6 +151,7 @@ class Hello:
             role=Role(role),
             dial=_count(fields.get("dial", 0), "dial"),
             life=_count(fields.get("life", 0), "life"),
+            traces=fields.get("traces") is True,
         )
 
 

@@ -153,7 +153,8 @@ class Page:
     ) -> Response:
         if self._desk is None:
             return _told(403, "this page only shows; start mcpctl dash with --allow-actions")
-        if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._token):
+        given = request.headers.get(TOKEN_HEADER, "")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):  # texts: ASCII alone
             return _told(403, "the token is missing or wrong; open the address that was printed")
         try:
             asked = _words(await _body(request))
@@ -176,7 +177,7 @@ async def _body(request: Request) -> bytes:
 def _words(body: bytes) -> dict[str, str]:
     try:
         asked = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"not JSON: {error}") from error
     if type(asked) is not dict or any(type(value) is not str for value in asked.values()):
         raise InvalidInput("an object of texts is wanted")

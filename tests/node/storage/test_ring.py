@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,29 +114,71 @@ async def test_what_the_ring_leaves_unfinished_the_thread_finishes(
     disk.close()
 
 
+class SlowRing:
+    """A ring whose writes are over when the test says so."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.under_way: list[tuple[int, int, bytes, Callable[[bool | OSError], None]]] = []
+
+    def write(
+        self, fd: int, offset: int, data: bytes, over: Callable[[bool | OSError], None]
+    ) -> bool:
+        self.under_way.append((fd, offset, data, over))
+        return True
+
+    def finish(self) -> None:
+        for fd, offset, data, over in self.under_way:
+            os.pwrite(fd, data, offset)
+            over(True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 async def test_what_is_asked_of_a_file_in_the_ring_comes_after_and_its_closing_last(
     tmp_path: Path,
 ) -> None:
-    open_ring().close()
-    disk = FileDisk()
+    disk, ring = FileDisk(), SlowRing()
+    disk._ring = ring  # type: ignore[assignment]
     file = disk.open(str(tmp_path / "x"), create=True)
     asked = [
         asyncio.ensure_future(each)
         for each in (
             file.write(0, b"first", sync=True),
-            file.write(0, b"later", sync=False),
+            file.write(1, b"later", sync=True),
             file.truncate(3),
         )
     ]
     await asyncio.sleep(0)
-    number = file._fd
     file.close()
-    other = disk.open(str(tmp_path / "y"), create=True)
-    assert other._fd != number, "its number is not given away before it is closed"
+    await disk.sync_dir(str(tmp_path))  # through the thread: whatever it was given before is done
+    assert len(ring.under_way) == 1, "one write of a file at a time"
+    assert (tmp_path / "x").read_bytes() == b"", "nothing overtakes it"
+    ring.finish()
     await asyncio.wait_for(asyncio.gather(*asked), 60)
-    assert (tmp_path / "x").read_bytes() == b"lat"
-    assert (tmp_path / "y").read_bytes() == b""
-    other.close()
+    assert (tmp_path / "x").read_bytes() == b"fla"
+    disk.close()
+
+
+async def test_a_file_closed_under_a_write_in_the_ring_keeps_its_number_until_that_is_over(
+    tmp_path: Path,
+) -> None:
+    """Else the sync could meet whatever file is opened next."""
+    disk, ring = FileDisk(), SlowRing()
+    disk._ring = ring  # type: ignore[assignment]
+    file = disk.open(str(tmp_path / "x"), create=True)
+    write = asyncio.ensure_future(file.write(0, b"x", sync=True))
+    await asyncio.sleep(0)
+    number = ring.under_way[0][0]
+    file.close()
+    os.fstat(number)
+    ring.finish()
+    await write
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
     disk.close()
 
 

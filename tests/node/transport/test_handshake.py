@@ -30,6 +30,7 @@ hellos = st.builds(
     incarnation=st.integers(0, 2**64 - 1).map("{:016x}".format),
     role=st.sampled_from(Role),
     dial=st.integers(0, 2**63 - 1),
+    traces=st.booleans(),
 )
 
 
