@@ -19,7 +19,7 @@ $(BIN)/python:
 
 $(VENV)/.installed-cli: pyproject.toml | $(BIN)/python
 	@echo "Installing mcpcore into $(VENV) (once)..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' && touch $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,report]' && touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo "Installing mcpcore and its test tools into $(VENV) (once)..."

@@ -12,6 +12,7 @@ import logging
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,13 +20,18 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from mcpcore.check import Budget
+from mcpcore.ctl.demo_page import write
 from mcpcore.ctl.demo_policy import policy
-from mcpcore.ctl.demo_report import show
+from mcpcore.ctl.demo_report import holds, show
 from mcpcore.ctl.demo_screen import draw, plain_event, plain_line
+from mcpcore.experiment.conclusion import conclude
+from mcpcore.experiment.demo_run import as_run, scenario_toml
 from mcpcore.experiment.three_clouds import Result, ThreeClouds, check_seconds
 
 _FRAME_S: Final = 0.2
 _PLAIN_LINE_S: Final = 2.0
+_JUDGING_NS: Final = 10_000_000_000
 _PLAIN_COLUMNS: Final = 110
 """How wide tables may be when nobody says how wide the paper is."""
 
@@ -44,6 +50,9 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave certificates, data and logs, and say where.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Write experiments/demo-SEED/report.html, given mcpcore[report].")
+    ] = True,
 ) -> None:
     """Watch a real three-node cluster lose a leader and a link, and no data.
 
@@ -64,16 +73,26 @@ def demo(
         with _LogTo(directory / "demo.log"):
             experiment = ThreeClouds(directory, seconds=seconds, seed=seed)
             result = asyncio.run(_watch(experiment, console))
-        show(result, console)
-        wanted = keep or not result.holds
+        run = as_run(result.measured, directory / "run")
+        conclusion = conclude(run, _budget())
+        show(result, conclusion, console)
+        kept = holds(result, conclusion)
+        wanted = keep or not kept
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         wanted = keep
         console.print("\nStopped. All three nodes are gone.", highlight=False)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
     finally:
         _tidy(directory, wanted, console)
-    if not result.holds:
+    if report:
+        told = write(run, conclusion, scenario_toml(result.measured))
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+    if not kept:
         raise typer.Exit(1)
+
+
+def _budget() -> Budget:
+    return Budget(time_ns=_JUDGING_NS, monotonic_ns=time.monotonic_ns)
 
 
 async def _watch(experiment: ThreeClouds, console: Console) -> Result:

@@ -11,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mcpcore.check import Verdict as Judged
 from mcpcore.experiment import verdict as promises
+from mcpcore.experiment.conclusion import Conclusion
 from mcpcore.experiment.three_clouds import Result
 
 _PROMISES = (
@@ -25,19 +27,40 @@ _PROMISES = (
     ("differences between replicas", promises.IDENTICAL),
 )
 
+_LINEARIZABLE = {
+    Judged.OK: Text("yes", "green"),
+    Judged.VIOLATED: Text("no", "bold red"),
+    Judged.UNKNOWN: Text("not judged in time", "yellow"),
+}
 
-def show(result: Result, console: Console) -> None:
-    """Print what came out."""
-    console.print(Padding(Group(*_parts(result)), (1, 0, 0, 2)), highlight=False)
+
+def show(result: Result, conclusion: Conclusion, console: Console) -> None:
+    """Print what came out.
+
+    Args:
+        conclusion: what the judges of other experiments say of the same run.
+    """
+    console.print(Padding(Group(*_parts(result, conclusion)), (1, 0, 0, 2)), highlight=False)
 
 
-def _parts(result: Result) -> list[RenderableType]:
+def holds(result: Result, conclusion: Conclusion) -> bool:
+    """Whether both the demo's own verdict and the judges found every promise kept.
+
+    Judges that ran out of time contradict nobody.
+    """
+    return result.holds and conclusion.verdict is not Judged.VIOLATED
+
+
+def _parts(result: Result, conclusion: Conclusion) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text("What clients were told, against what three replicas hold", "bold"),
-        _promises(result),
+        _promises(result, conclusion),
         Text(),
         Text("What losing the leader cost: the longest time without an acknowledged write", "bold"),
         _faults(result),
+        Text(),
+        Text("What leaders accepted and nobody confirmed: in quarantine on their disks", "bold"),
+        _quarantine(result),
         Text(),
         Text("Replicas", "bold"),
         _replicas(result),
@@ -50,7 +73,12 @@ def _parts(result: Result) -> list[RenderableType]:
         for fault in result.faults
         if not fault.proof
     ]
-    if result.holds:
+    parts += [
+        Text(f"{promise.name}: {promise.found}", "red")
+        for promise in conclusion.promises
+        if promise.verdict is Judged.VIOLATED
+    ]
+    if holds(result, conclusion):
         last = Text("Every promise was kept.", "bold green")
     else:
         last = Text("A promise was broken, or the demo proved nothing: see above.", "bold red")
@@ -58,7 +86,7 @@ def _parts(result: Result) -> list[RenderableType]:
     return [*parts, last]
 
 
-def _promises(result: Result) -> Table:
+def _promises(result: Result, conclusion: Conclusion) -> Table:
     verdict = result.verdict
     table = _table()
     table.add_column(justify="left", min_width=34)
@@ -70,6 +98,8 @@ def _promises(result: Result) -> Table:
         broken = verdict.broken(rule)
         count = Text(f"{broken:,}", "bold red" if broken else "green")
         table.add_row(words, count, "")
+    for judgement in conclusion.judgements.values():
+        table.add_row("all of it linearizable", _LINEARIZABLE[judgement.verdict], "")
     return table
 
 
@@ -94,6 +124,23 @@ def _faults(result: Result) -> Table:
             fault.proof or Text("no!", "bold red"),
         )
     return table
+
+
+def _quarantine(result: Result) -> RenderableType:
+    if not result.left_behind:
+        return Text("nothing: no log had to give anything up", "dim")
+    table = _table()
+    for heading in ("node", "log index", "", "what would come of proposing them again"):
+        table.add_column(Text(heading, "dim"), justify="left" if heading else "right")
+    for left in result.left_behind:
+        where = [left.node, f"{left.first_index:,}-{left.last_index:,}" if left.entries else ""]
+        for what, count in left.prospects:
+            table.add_row(*where, str(count), what)
+            where = ["", ""]
+        if left.problem:
+            table.add_row(*where, "", Text(left.problem, "bold red"))
+    hint = "A person decides: mcpctl quarantine list, show, export, repropose, discard"
+    return Group(table, Text(hint, "dim"))
 
 
 def _replicas(result: Result) -> Table:

@@ -131,14 +131,18 @@ def _node_facts(node: NodeView) -> tuple[Text, Text]:
         return Text(""), Text("")
     first = Text(f"term {node.term}  commit {node.commit:,}")
     second = Text()
-    if node.verdict not in ("", "healthy"):
+    well = node.verdict in ("", "healthy")
+    if not well:
         second.append(f"{node.verdict}, ", "bold red" if node.verdict == "split" else "yellow")
     if node.cut_off and node.last_index > node.commit:
         return first, second.append(f"{node.last_index - node.commit} not committed", "yellow")
     if node.behind:
-        style = "yellow" if node.behind > 100 else "dim"
-        return first, second.append(f"{node.behind:,} behind", style)
-    return first, second.append("up to date", "dim")
+        second.append(f"{node.behind:,} behind", "yellow" if node.behind > 100 else "dim")
+    else:
+        second.append("up to date", "dim")
+    if node.quarantined and well:  # with a verdict as well it would not fit into 80 columns
+        second.append(f", {node.quarantined} in quarantine", "yellow")
+    return first, second
 
 
 def _state(node: NodeView) -> str:

@@ -37,10 +37,20 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """How a node writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 @app.command()
 def serve(
     config: Annotated[str, typer.Argument(metavar="NODE.TOML", help="The node's configuration.")],
     log_level: Annotated[LogLevel, typer.Option(help="How much to tell.")] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="As lines of text, or of JSON for machines.")
+    ] = LogFormat.TEXT,
     bootstrap: Annotated[
         bool,
         typer.Option("--bootstrap", help="Found the groups that no log holds yet: a new cluster."),
@@ -59,7 +69,8 @@ def serve(
     """
     from mcpcore.ctl.serve import serve as run
 
-    run(config, log_level, bootstrap=bootstrap, steering=steering)
+    as_json = log_format is LogFormat.JSON
+    run(config, log_level, bootstrap=bootstrap, steering=steering, log_as_json=as_json)
 
 
 keys.add_commands(app)

@@ -33,12 +33,20 @@ if TYPE_CHECKING:
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str = "") -> None:
+def serve(
+    path: str,
+    log_level: str,
+    *,
+    bootstrap: bool = False,
+    steering: str = "",
+    log_as_json: bool = False,
+) -> None:
     """Run the node of a configuration file until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
         bootstrap: as if the file said ``bootstrap = true``.
         steering: an experiment's file that says how clocks and disk are wrong; empty: they are not.
+        log_as_json: write the log as lines of JSON.
 
     Raises:
         InvalidInput: the file cannot be used.
@@ -48,7 +56,7 @@ def serve(path: str, log_level: str, *, bootstrap: bool = False, steering: str =
     file = load_node_config(path)
     if bootstrap:
         file = replace(file, config=replace(file.config, bootstrap=True))
-    _log_to_stderr(log_level)
+    _log_to_stderr(log_level, as_json=log_as_json)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         failure = runner.run(_run(file, steering))
     if failure is not None:
@@ -160,10 +168,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-def _log_to_stderr(level: str) -> None:
-    formatter = logging.Formatter(LOG_FORMAT)
-    formatter.converter = time.gmtime
-    formatter.default_msec_format = "%s.%03dZ"
+def _log_to_stderr(level: str, *, as_json: bool) -> None:
+    if as_json:
+        from mcpcore.observe.logs import JsonLines
+
+        formatter: logging.Formatter = JsonLines()
+    else:
+        formatter = logging.Formatter(LOG_FORMAT)
+        formatter.converter = time.gmtime
+        formatter.default_msec_format = "%s.%03dZ"
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -28,6 +28,16 @@ async def settled_replicas(cluster: ProcessCluster, timeout_s: float = 20.0) -> 
     Raises:
         InvalidInput: a node gives no account of itself, so there is nothing to fetch.
     """
+    await settle(cluster, timeout_s)
+    return list(await asyncio.gather(*(_fetch(cluster, name) for name in cluster.nodes)))
+
+
+async def settle(cluster: ProcessCluster, timeout_s: float = 20.0) -> None:
+    """Return when no node is behind, or when the time is up and every node gave an account.
+
+    Raises:
+        InvalidInput: a node gave no account of itself.
+    """
     accounts: dict[str, dict[str, Any]] = {}
     try:
         async with asyncio.timeout(timeout_s):
@@ -50,7 +60,6 @@ async def settled_replicas(cluster: ProcessCluster, timeout_s: float = 20.0) -> 
                 where="replicas",
                 remedy="Start every node and heal every link before asking for replicas",
             ) from None
-    return list(await asyncio.gather(*(_fetch(cluster, name) for name in cluster.nodes)))
 
 
 def _agree(groups: dict[str, dict[str, Any]]) -> bool:

@@ -47,6 +47,7 @@ class NodeView:
         last_index: the end of its log.
         behind: commit index behind the highest one among all nodes.
         verdict: whether the group is split, as the node itself says; empty if it gives no account.
+        quarantined: commands that its log gave up and nobody has decided upon.
     """
 
     name: str
@@ -58,6 +59,7 @@ class NodeView:
     last_index: int = 0
     behind: int = 0
     verdict: str = ""
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def view_nodes(
                     status["last_index"],
                     highest - status["commit"],
                     str(status.get("verdict", {}).get("state", "")),
+                    int(status.get("reunion", {}).get("quarantined", 0)),
                 )
             )
     return tuple(views)

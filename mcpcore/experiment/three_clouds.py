@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcpcore.errors import InvalidInput
+from mcpcore.experiment.demo_run import Measured
+from mcpcore.experiment.left_behind import LeftBehind, left_behind
 from mcpcore.experiment.links import THREE_CLOUDS
 from mcpcore.experiment.operations import Operation, Replica
 from mcpcore.experiment.process_cluster import GROUP, ClusterPlan, ProcessCluster
 from mcpcore.experiment.pulse import Pulse
-from mcpcore.experiment.replicas import settled_replicas
+from mcpcore.experiment.replicas import settle, settled_replicas
+from mcpcore.experiment.run import NodeSample
+from mcpcore.experiment.sampling import sample_of_account
 from mcpcore.experiment.scene import (
     Happening,
     LinkView,
@@ -80,6 +84,9 @@ class Result:
     replicas: tuple[Replica, ...]
     quiet_silence_s: float
     """The longest time without an acknowledged write before the first fault, for comparison."""
+    left_behind: tuple[LeftBehind, ...]
+    """What leaders accepted and nobody confirmed, where it lies in quarantine."""
+    measured: Measured
     took_s: float
 
     @property
@@ -141,6 +148,8 @@ class ThreeClouds:
         self._happenings: list[Happening] = []
         self._marks: list[Mark] = []
         self._returning: set[str] = set()
+        self._quarantined: dict[str, int] = {}
+        self._samples: list[NodeSample] = []
         self._highest_term = 0
 
     # --- running ---------------------------------------------------------------------------------
@@ -182,17 +191,21 @@ class ThreeClouds:
                 await workload.abandon()
                 raise
             self._phase = "fetching and comparing the replicas"
+            await settle(cluster)
+            left = await left_behind(cluster)  # while the clients' sessions are still known
             await _hang_up(clients.values())
             for node in cluster.nodes.values():
                 node.expect_running()
             replicas = await settled_replicas(cluster)
-            self._say("replicas fetched from all three nodes", Mood.GOOD)
+            self._say("replicas and quarantines fetched from all three nodes", Mood.GOOD)
             self._phase = "stopping the nodes"
         return Result(
             judge(operations, replicas),
             self._costs(strikes, operations, ended_s),
             tuple(replicas),
             longest_silence_s(operations, self._began_s + 1.0, strikes[0].began_s),
+            left,
+            self._measured(plan, strikes, operations, replicas, ended_s),
             loop.time() - started_s,
         )
 
@@ -239,7 +252,7 @@ class ThreeClouds:
         self._say("the links are mended", mark="mended")
         doomed = alone.last_index - alone.commit
         if doomed > 0:
-            self._say(f"{victim} holds {doomed} entries that no majority has; they will give way")
+            self._say(f"{victim} holds {doomed} entries whose commit it never learnt")
         strike.ended_s = loop.time()
         strike.text += f" {strike.ended_s - strike.began_s:.1f} s"
         return strike
@@ -260,6 +273,38 @@ class ThreeClouds:
             for strike, end_s in zip(strikes, ends_s, strict=True)
         )
 
+    def _measured(
+        self,
+        plan: WorkloadPlan,
+        strikes: list[_Strike],
+        operations: list[Operation],
+        replicas: list[Replica],
+        ended_s: float,
+    ) -> Measured:
+        """The same run for a report."""
+        began_s = self._began_s
+        kill, cut = (
+            (each.site, each.began_s - began_s, each.ended_s - began_s, each.proof)
+            for each in strikes
+        )
+        return Measured(
+            began_s=began_s,
+            seconds=self._seconds,
+            seed=self._seed,
+            clients_per_site=_CLIENTS_PER_SITE,
+            rate_per_s=plan.rate_per_s,
+            election_timeout_s=_ELECTION_TIMEOUT_S,
+            heartbeat_s=_HEARTBEAT_S,
+            links=THREE_CLOUDS,
+            sites=SITES,
+            operations=operations,
+            kill=kill,
+            cut=cut,
+            samples=self._samples,
+            replicas=replicas,
+            ended_s=ended_s - began_s,
+        )
+
     async def _until(self, share: float) -> None:
         due_s = self._began_s + share * self._seconds
         await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
@@ -274,6 +319,7 @@ class ThreeClouds:
                 name: answer if isinstance(answer, dict) else None
                 for name, answer in answers.items()
             }
+            self._sample()
             shaper = self._cluster.shaper
             cut_off = [s for s in SITES if all(link.is_cut for link in shaper.around(s))]
             running = [name for name, node in self._cluster.nodes.items() if node.is_running]
@@ -281,6 +327,13 @@ class ThreeClouds:
             for old, new in zip(before, self._views, strict=False):
                 self._compare(old, new)
             await asyncio.sleep(_WATCH_S)
+
+    def _sample(self) -> None:
+        """Keep what nodes say, from the clients' begin on, for the report."""
+        if self._pulse is not None:
+            at_s = asyncio.get_running_loop().time() - self._began_s
+            told = [account for account in self._accounts.values() if account]
+            self._samples += [sample_of_account(at_s, account, GROUP) for account in told]
 
     def _compare(self, old: NodeView, new: NodeView) -> None:
         """Say what is worth saying about the change of one node."""
@@ -294,8 +347,12 @@ class ThreeClouds:
         current = new.term == self._highest_term and new.behind <= _CAUGHT_UP
         if new.name in self._returning and follows and current:
             self._returning.discard(new.name)
-            self._phase = "all three nodes are at work"
+            if not any(view.cut_off for view in self._views):
+                self._phase = "all three nodes are at work"
             self._say(f"{new.name} follows again and has caught up", Mood.GOOD)
+        if new.quarantined > self._quarantined.get(new.name, 0):
+            self._quarantined[new.name] = new.quarantined
+            self._say(f"{new.name} keeps {new.quarantined} unconfirmed commands in quarantine")
 
     def _say(self, text: str, mood: Mood = Mood.PLAIN, mark: str = "") -> None:
         at_s = asyncio.get_running_loop().time() - self._began_s

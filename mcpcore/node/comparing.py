@@ -132,7 +132,8 @@ class Comparing:
     def _changed(self, group: Group) -> None:
         found = group.applying.watch.divergence
         if found is None:
-            logger.warning("group %s: the replicas agree again", group.name)
+            again = {"group": group.name}
+            logger.warning("group %s: the replicas agree again", group.name, extra=again)
             return
         logger.error(
             "group %s: replicas hold different states: %s. Compared at %d: %s",
@@ -140,6 +141,7 @@ class Comparing:
             found,
             found.index,
             ", ".join(f"{member} {digest[:8]}" for member, digest in found.digests.items()),
+            extra={"group": group.name, "index": found.index},
         )
         self._doubted[group] = None
         configuration = group.raft.state.configuration

@@ -608,7 +608,10 @@ class Group:
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, MembershipNoticed):
-            logger.warning("group %s: member %s: %s", self.name, event.member, event.what)
+            noticed = {"group": self.name, "term": event.term, "peer": event.member}
+            logger.warning(
+                "group %s: member %s: %s", self.name, event.member, event.what, extra=noticed
+            )
             return
         self._meters.role_changed(event)
         if event.role is not Role.LEADER:
@@ -620,6 +623,12 @@ class Group:
             event.role.value,
             event.leader or "unknown",
             event.reason,
+            extra={
+                "group": self.name,
+                "term": event.term,
+                "role": event.role.value,
+                "leader": event.leader,
+            },
         )
         for listener in self.listeners:
             try:

@@ -294,7 +294,8 @@ class Judging:
 
     def _announce(self, verdict: Verdict) -> None:
         level = logging.WARNING if verdict.state.refuses_writes else logging.INFO
-        logger.log(level, "%s", verdict)
+        facts = {"node": verdict.node, "group": verdict.group, "verdict": verdict.state.value}
+        logger.log(level, "%s", verdict, extra=facts)
         for listener in list(self.listeners):
             listener(verdict)
         for stream in list(self._streams):

@@ -447,7 +447,7 @@ class Node:
     def reconfigured(self, group: Group) -> None:
         """A group has other members, or knows other facts about them."""
         if self._parts is not None:
-            self._parts.membership.review()
+            self._parts.membership.review_soon()
             self._parts.comparing.reconfigured(group)
             self._parts.policies.reconfigured(group)
 
@@ -466,5 +466,6 @@ class Node:
         """The log cannot be trusted to keep promises any more: stop before making any."""
         if self.failure is None and not self._stopping:
             self.failure = error
-            logger.error("node %s stops: %s", self.config.name, error)
+            own = {"node": self.config.name}
+            logger.error("node %s stops: %s", self.config.name, error, extra=own)
             self._begin_to_stop()

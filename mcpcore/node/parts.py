@@ -184,6 +184,7 @@ async def _assemble(
         post=transport.send,
     )
     pulse = Pulse(
+        config.name,
         life,
         lambda: transport.peers,
         hosting,

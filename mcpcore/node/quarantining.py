@@ -124,6 +124,7 @@ class QuarantineKeeper:
                     kept[0].index,
                     kept[0].replaced_by or "the others",
                     self._group,
+                    extra={"group": self._group, "index": kept[0].index},
                 )
             await self._flush()
 

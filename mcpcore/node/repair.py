@@ -166,7 +166,11 @@ def follow_doubt(group: Group, device: LogDevice) -> None:
     def look(_: RoleChanged) -> None:
         if group.raft.state.doubt is None:
             group.listeners.remove(look)
-            logger.warning("group %s is repaired: its log is certain again", group.name)
+            logger.warning(
+                "group %s is repaired: its log is certain again",
+                group.name,
+                extra={"group": group.name},
+            )
             device.end_doubt(group.name).add_done_callback(_only_note)
 
     if group.raft.state.doubt is not None:

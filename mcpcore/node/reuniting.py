@@ -181,12 +181,20 @@ class Reuniting:
                     self._held_up(plan)
                 case ReunionAgreed(_, answer):
                     logger.warning(
-                        "group %s: the reunion %s goes ahead: %s", self._group, *answer[:2]
+                        "group %s: the reunion %s goes ahead: %s",
+                        self._group,
+                        *answer[:2],
+                        extra={"group": self._group, "episode": answer.episode},
                     )
                     self._file.memory.agreed = answer
                     self._store()
                 case ReunionDone(answer):
-                    logger.info("group %s: the reunion %s is done", self._group, answer.episode)
+                    logger.info(
+                        "group %s: the reunion %s is done",
+                        self._group,
+                        answer.episode,
+                        extra={"group": self._group, "episode": answer.episode},
+                    )
                     self._file.memory.agreed = None
                     self._file.memory.split = self._raft.state.reunion.split
                     self._store()

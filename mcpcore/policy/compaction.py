@@ -22,7 +22,7 @@ next may not have seen a drop that others have forgotten; it waits for the log l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from mcpcore.crdt import CausalContext, Dot, stable_context
@@ -32,7 +32,7 @@ from mcpcore.policy.rules import Mode, aims_at
 from mcpcore.policy.view import View
 
 DOTS_MAX: Final = 5_000
-"""At most so many edits go at a time; the rest goes the next time."""
+"""About so many edits go at a time; the rest goes the next time."""
 
 
 def stable_events(
@@ -69,33 +69,37 @@ def superseded(view: View, stable: CausalContext) -> CausalContext:
     def may(edit: Edit) -> bool:
         return edit.dot in stable and edit.dot not in disputed
 
-    gone: set[Dot] = set()
-    _statements(view, may, gone)
+    units = list(_statements(view, may))
     if not view.cut:
-        _roles(view, may, gone)  # an edge that was cut would come back with the ones it met
-    _notes(view, may, gone)
+        units += _roles(view, may)  # an edge that was cut would come back with the ones it met
+    units += [{dot} for dot in _notes(view, may)]
     known = conflict_ids(view)
     for edit in view.sound:
         if isinstance(edit.body, Settle) and edit.body.conflict not in known and may(edit):
-            gone.add(edit.dot)
+            units.append({edit.dot})
     compacted = view.prefix.compacted.copy()
-    compacted.join(CausalContext(sorted(gone)[:DOTS_MAX] if _fits(gone) else ()))
+    compacted.join(CausalContext(sorted(_at_most(DOTS_MAX, units))))
     return compacted
 
 
-def _fits(gone: set[Dot]) -> bool:
-    """Pairs go together or not at all, so what is too much waits until there is less of it."""
-    return len(gone) <= DOTS_MAX
+def _at_most(most: int, units: Iterable[set[Dot]]) -> set[Dot]:
+    """As many whole units as fit; one that is too large for any time goes alone."""
+    gone: set[Dot] = set()
+    for unit in units:
+        if not gone or len(gone) + len(unit) <= most:
+            gone |= unit
+    return gone
 
 
-def _statements(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
+def _statements(view: View, may: Callable[[Edit], bool]) -> Iterator[set[Dot]]:
+    """What goes of each statement, together or not at all."""
     adds: dict[str, list[Edit]] = defaultdict(list)
     for edit in view.sound:
         if isinstance(edit.body, Add):
             adds[edit.body.statement.id].append(edit)
     for key, drops in view.drops.items():
         leaving = {edit.dot for edit in adds[key] if view.is_gone(edit) and may(edit)}
-        gone |= leaving
+        unit = set(leaving)
         for drop in drops:
             assert isinstance(drop.body, Drop)
             if not may(drop) or (drop.body.loosens and not view.is_ordered(drop)):
@@ -103,10 +107,12 @@ def _statements(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None
             takes = drop.body.tightens
             ended = [e for e in adds[key] if aims_at(drop, e) or (takes and not e.saw(drop))]
             if all(edit.dot in leaving for edit in ended):
-                gone.add(drop.dot)
+                unit.add(drop.dot)
+        yield unit
 
 
-def _roles(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
+def _roles(view: View, may: Callable[[Edit], bool]) -> Iterator[set[Dot]]:
+    """What goes of each edge between roles, together or not at all."""
     enrols = [edit for edit in view.sound if isinstance(edit.body, Enrol)]
     for (member, role), expels in view.expels.items():
         here = [e for e in enrols if e.body == Enrol(member, role)]
@@ -117,7 +123,7 @@ def _roles(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
             ended = view.expelled_for_permits(edit, body) and view.expelled_for_forbids(edit, body)
             if ended and may(edit):
                 leaving.add(edit.dot)
-        gone |= leaving
+        unit = set(leaving)
         for expel in expels:
             assert isinstance(expel.body, Expel)
             touched = [e for e in here if aims_at(expel, e) or not e.saw(expel)]
@@ -126,11 +132,12 @@ def _roles(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
                 and view.is_ordered(expel)
                 and all(edit.dot in leaving for edit in touched)
             ):
-                gone.add(expel.dot)
+                unit.add(expel.dot)
+        yield unit
 
 
-def _notes(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
-    """A note goes once another replaces it, and takes with it only what it replaced itself."""
+def _notes(view: View, may: Callable[[Edit], bool]) -> list[Dot]:
+    """A note goes once another replaces it, and after what it replaced itself: in this order."""
     notes = {edit.dot: edit for edit in view.sound if isinstance(edit.body, Note)}
     replaced = {
         (dot, edit.tenant)
@@ -138,15 +145,15 @@ def _notes(view: View, may: Callable[[Edit], bool], gone: set[Dot]) -> None:
         if isinstance(edit.body, Note)
         for dot in edit.body.replaces
     }
-    leaving = {e.dot for e in notes.values() if (e.dot, e.tenant) in replaced and may(e)}
+    waiting = sorted(e.dot for e in notes.values() if (e.dot, e.tenant) in replaced and may(e))
+    leaving: dict[Dot, None] = {}
     while True:
-        staying = {
-            dot
-            for dot in leaving
-            if isinstance(body := notes[dot].body, Note)
-            and any(each in notes and each not in leaving for each in body.replaces)
-        }
-        if not staying:
-            break
-        leaving -= staying
-    gone |= leaving
+        before = len(leaving)
+        for dot in waiting:
+            body = notes[dot].body
+            assert isinstance(body, Note)
+            if all(each in leaving or each not in notes for each in body.replaces):
+                leaving[dot] = None
+        if len(leaving) == before:
+            return list(leaving)
+        waiting = [dot for dot in waiting if dot not in leaving]

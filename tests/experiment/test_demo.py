@@ -19,7 +19,7 @@ DEMO = (sys.executable, "-m", "mcpcore.ctl", "demo")
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(tmp_path)}
+    return {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
 
 
 def nodes_of(directory: Path) -> list[int]:
@@ -40,7 +40,7 @@ def test_the_demo_loses_a_leader_and_a_link_and_nothing_else(tmp_path: Path) -> 
     began = time.monotonic()
     done = subprocess.run(
         [*DEMO, "--seconds", "15"],
-        cwd=ROOT,
+        cwd=tmp_path,
         env=environment(tmp_path),
         capture_output=True,
         text=True,
@@ -62,9 +62,16 @@ def test_the_demo_loses_a_leader_and_a_link_and_nothing_else(tmp_path: Path) -> 
         r"differences between replicas +0\n",
         r"\S+ killed +\d.* ended by SIGKILL",
         r"\S+ cut off \d.* no byte crossed",
+        r"keeps \d+ unconfirmed commands in quarantine",
+        r"all of it linearizable +yes\n",
+        r"nobody confirmed: in quarantine.*\n.*\n +\S+ +[\d,]+-[\d,]+ +\d+  \S",
         r"Every promise was kept",
     ):
         assert re.search(sentence, re.sub(r" +\n", "\n", output)), f"{sentence}\n{output}"
+    last = output.splitlines()[-1]
+    page = tmp_path / "experiments" / "demo-0" / "report.html"
+    assert last == f"Report: {page}"
+    assert "Every promise held" in page.read_text(encoding="utf-8")
     assert took_s < 60
     assert not nodes_of(tmp_path)
     assert not list(tmp_path.glob("mcpcore-demo-*")), "nothing is left behind"

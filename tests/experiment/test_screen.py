@@ -43,7 +43,7 @@ SCENE = Scene(
             678,
             "read_only",
         ),
-        NodeView("edge", State.FOLLOWER, False, 12, "us-east-1", 345_600, 345_600, 78),
+        NodeView("edge", State.FOLLOWER, False, 12, "us-east-1", 345_600, 345_600, 78, "", 17),
     ),
     links=(
         LinkView("us-east-1", "hangzhou", 110, True),
@@ -79,7 +79,7 @@ def test_nothing_is_cut_off_in_a_usual_terminal(width: int, height: int) -> None
         "hangzhou  cut off, asking around",
         "term 12  commit 345,678",
         "20 not committed",
-        "78 behind",
+        "78 behind, 17 in quarantine",
         "35 ms",
         "unavailable for 3.4 s",
         "election timeout 1.5 to 3 s",
@@ -145,6 +145,8 @@ def test_nodes_accounts_are_read_as_what_they_do() -> None:
             "commit": commit,
             "last_index": commit + 1,
         }
+        if role == "leader":
+            return {"groups": {"main": {**status, "reunion": {"quarantined": 17}}}}
         return {"groups": {"main": status}}
 
     views = view_nodes(
@@ -159,6 +161,7 @@ def test_nodes_accounts_are_read_as_what_they_do() -> None:
         ("c", State.STARTING, False, 0),
         ("d", State.KILLED, False, 0),
     ]
+    assert [view.quarantined for view in views] == [17, 0, 0, 0]
 
 
 def test_the_pulse_forgets_what_is_older_than_two_seconds_and_counts_all_in_bars() -> None:

@@ -20,6 +20,7 @@ from mcpcore.policy import (
     PolicyLog,
     PolicyStore,
     compact,
+    compaction,
     own,
     resolve,
     stable_events,
@@ -189,6 +190,23 @@ def test_the_histories_of_this_law_do_let_go_of_much() -> None:
     assert total > 5
 
 
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_letting_go_of_little_at_a_time_changes_nothing_either(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "DOTS_MAX", most)
+    let_go = 0
+    for seed in range(6):
+        twins = Twins(seed)
+        for number in range(60):
+            twins.step()
+            if number % 10 == 0:
+                twins.check()
+        twins.check()
+        let_go += twins.let_go
+    assert let_go > 3
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_letting_go_changes_nothing_in_long_histories() -> None:
@@ -236,6 +254,22 @@ def test_a_permit_given_and_taken_back_leaves_neither_edit_nor_entry() -> None:
     again.restore(log.snapshot())
     assert again.prefix == log.prefix
     assert again.prefix.compacted == store.prefix.compacted
+
+
+def test_what_is_too_much_for_one_time_goes_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a long cut there is more than that, and it never becomes less by itself."""
+    monkeypatch.setattr(compaction, "DOTS_MAX", 3)
+    log, store = alone()
+    for number in range(4):
+        statement = access(Effect.PERMIT, "a", "a/ann", "write", f"a/{number}")
+        store.add(Author("a"), statement, at(number))
+        store.drop(Author("a"), statement, at(number))
+        store.note(Author("a"), "contact", str(number), at(number))
+    went = []
+    while not went or went[-1]:
+        went.append(tidy(log, store))
+    assert sum(went) == 11, "all but the latest note"
+    assert max(went) <= 3
 
 
 def test_an_overtaken_edit_that_comes_late_to_the_log_is_refused() -> None:

@@ -203,6 +203,7 @@ class PeerLink:
             self._session,
             connection.incarnation,
             connection.version,
+            extra=self._facts(session=self._session, protocol=connection.version),
         )
         self._handler.on_connected(self.name, self._session, connection.incarnation)
 
@@ -221,6 +222,7 @@ class PeerLink:
                 self._session,
                 connection.remote,
                 parting.why,
+                extra=self._facts(session=self._session, code=str(parting.code)),
             )
             self._handler.on_disconnected(self.name, self._session, parting.why)
 
@@ -289,5 +291,11 @@ class PeerLink:
 
     def _note_problem(self, why: str) -> None:
         if why != self._problem:  # said once, not at every attempt
-            logger.warning("peer %s: no connection to %s: %s", self.name, self.address, why)
+            text = "peer %s: no connection to %s: %s"
+            logger.warning(text, self.name, self.address, why, extra=self._facts())
             self._problem = why
+
+    def _facts(self, **more: str | int) -> dict[str, str | int]:
+        """For the log."""
+        own = self._ours.name
+        return {"node": own, "peer": self.name, "address": str(self.address), **more}

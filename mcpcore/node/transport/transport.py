@@ -167,7 +167,8 @@ class Transport:
             ) from None
         if listen.port == 0:
             self._address = Address(listen.host, self._server.sockets[0].getsockname()[1])
-        logger.info("node %s: listening on %s", self.config.node, self.address)
+        own = {"node": self.config.node, "address": str(self.address)}
+        logger.info("node %s: listening on %s", self.config.node, self.address, extra=own)
         for link in self._links.values():
             link.start(self._client_context)
 
@@ -192,7 +193,7 @@ class Transport:
             await asyncio.wait(waiting, timeout=self.config.limits.linger_s + 1)
         if self._server is not None:
             await self._server.wait_closed()
-        logger.info("node %s: closed", self.config.node)
+        logger.info("node %s: closed", self.config.node, extra={"node": self.config.node})
 
     def renew_certificates(self) -> None:
         """Read the certificate files again. Connections that are open stay as they are.
@@ -362,7 +363,7 @@ class Transport:
         if len(self._complaints) >= _COMPLAINTS_KEPT:
             self._complaints.clear()
         self._complaints[text] = now + _QUIET_S
-        logger.warning("node %s: %s", self.config.node, text)
+        logger.warning("node %s: %s", self.config.node, text, extra={"node": self.config.node})
 
 
 class _Caller:
@@ -386,7 +387,13 @@ class _Caller:
         queue = SendQueue(limits.max_client_queue_frames, limits.max_client_queue_bytes)
         connection.carry(queue, Counters())
         transport._clients.add(connection)
-        logger.info("%s %s: connected from %s", connection.role, connection.name, connection.remote)
+        logger.info(
+            "%s %s: connected from %s",
+            connection.role,
+            connection.name,
+            connection.remote,
+            extra=_facts(transport.config.node, connection),
+        )
         transport._handler.on_client(connection)
 
     def ended(self, connection: Connection, parting: Goodbye) -> None:
@@ -404,4 +411,15 @@ class _Caller:
                 connection.name,
                 connection.remote,
                 parting.why,
+                extra=_facts(transport.config.node, connection),
             )
+
+
+def _facts(node: str, connection: Connection) -> dict[str, str]:
+    """Of a client's connection, for the log."""
+    return {
+        "node": node,
+        "client": connection.name,
+        "client_role": connection.role.value,
+        "remote": str(connection.remote),
+    }

@@ -390,7 +390,10 @@ class Driver:
         why = f"{state.parked.why}: {', '.join(state.stuck)}" if state.parked else state.why
         self.shop.tell(SagaChanged(state.saga, self.saga.name, status, why, state.begun.trace))
         if status is Status.PARKED:
-            logger.error("saga %s is parked: %s. See `mcpctl saga show`", state.saga, why)
+            parked = {"saga": state.saga, "definition": self.saga.name, "status": status.value}
+            logger.error(
+                "saga %s is parked: %s. See `mcpctl saga show`", state.saga, why, extra=parked
+            )
         if status.is_end or status is Status.PARKED:
             waiters, self.waiters = self.waiters, []
             for waiter in waiters:

@@ -63,5 +63,6 @@ class Workshop:
         return Entry(record, cluster.middle_ns, cluster.radius_ns, spent_ns)
 
     def _breaker_changed(self, target: str, state: BreakerState) -> None:
-        logger.warning("target %s: circuit %s", target, state)
+        facts = {"target": target, "breaker": state.value}
+        logger.warning("target %s: circuit %s", target, state, extra=facts)
         self.tell(BreakerChanged(target, state))
