@@ -191,6 +191,7 @@ class Node:
                 post=self._transport.send,
             )
             self._pulse = Pulse(
+                config.name,
                 life,
                 lambda: transport.peers,
                 self._hosting,
@@ -621,7 +622,7 @@ class Node:
     def reconfigured(self, group: Group) -> None:
         """A group has other members, or knows other facts about them."""
         if self._membership is not None and self._comparing is not None:
-            self._membership.review()
+            self._membership.review_soon()
             self._comparing.reconfigured(group)
         if self._policies is not None:
             self._policies.reconfigured(group)

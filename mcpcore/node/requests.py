@@ -79,6 +79,7 @@ class Op(IntEnum):
     that said in their handshake that they trace."""
 
 
+_TRACED = int(Op.TRACED)  # every request is compared with it
 _ARGUMENTS: dict[int, tuple[type, ...]] = {
     Op.PROPOSE: (int, bytes),
     Op.QUERY: (bytes, str),
@@ -151,7 +152,7 @@ def decode_request(payload: bytes) -> Request:
     """
     row = _row(payload, "a request")
     traceparent = ""
-    if len(row) > 4 and row[1] == Op.TRACED and type(row[3]) is str:
+    if len(row) > 4 and row[1] == _TRACED and type(row[3]) is str:
         number, _, group, traceparent, *rest = row
         row = (number, rest[0], group, *rest[1:])
         if not is_traceparent(traceparent):

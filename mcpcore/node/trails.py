@@ -5,16 +5,18 @@ asked for an entry, tells the others in a note; the entry itself and the log nev
 get lost, and then a member's part of the trace is missing, nothing else. It must never decide
 anything, and what a peer claims about traces is believed in nothing but the trace.
 
-How many entries are followed at a time is bounded: beyond that the oldest is let go of.
+How many entries are followed at a time is bounded: beyond that the oldest is let go of. Notes leave
+once per loop turn, at most one frame of them for each peer, and give way to everything else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from mcpcore.node.notes import Note, Traced
+from mcpcore.node.notes import NOTES_PER_FRAME, Note, Traced
 from mcpcore.node.tracing import (
     GROUP,
     INDEX,
@@ -35,6 +37,14 @@ if TYPE_CHECKING:
 
 FOLLOWED_PER_GROUP: Final = 256
 """Traced entries of a group that are followed at the same time on one node."""
+
+
+class Tell(Protocol):
+    """Sends notes."""
+
+    def __call__(self, peer: str, notes: Sequence[Note], *, droppable: bool) -> None:
+        """Send them to a peer; they never wait for room."""
+        ...
 
 
 @dataclass(slots=True)
@@ -60,13 +70,28 @@ class Trails:
         self,
         node: str,
         tracing: Tracing,
-        tell: Callable[[str, Sequence[Note]], None],
+        tell: Tell,
         find: Callable[[str], Group | None],
     ) -> None:
         self.node = node
         self.tracing = tracing
-        self.tell = tell
+        self._tell = tell
         self._find = find
+        self._notes: dict[str, list[Note]] = {}
+
+    def tell(self, members: Sequence[str], note: Traced) -> None:
+        """Have a note leave for these members at the end of this loop turn."""
+        if not self._notes:
+            asyncio.get_running_loop().call_soon(self._post)
+        for member in members:
+            notes = self._notes.setdefault(member, [])
+            if len(notes) < NOTES_PER_FRAME:
+                notes.append(note)
+
+    def _post(self) -> None:
+        letters, self._notes = self._notes, {}
+        for member, notes in letters.items():
+            self._tell(member, notes, droppable=True)
 
     def heard(self, peer: str, note: Traced) -> None:
         """A member leads, and an entry of this trace follows. Whatever makes no sense is ignored:
@@ -100,8 +125,7 @@ class Trail:
         span = tracing.span("raft commit", Side.INTERNAL, facts)
         self._follow(entry.index, _Passage(entry.term, span))
         note = Traced(self._group.name, entry.term, entry.index, span.traceparent)
-        for member in self._members():
-            self._around.tell(member, (note,))
+        self._around.tell(self._members(), note)
 
     def heard(self, peer: str, note: Traced) -> None:
         """A member tells that an entry which it has appended is traced."""

@@ -403,3 +403,17 @@ entries_max = 9
         tmp_path, text.replace('"east", "west"]\nentries', '"north"]\nentries')
     )
     assert "data_bytes_per_s" in refusal(tmp_path, text.replace("4096", "0"))
+
+
+@pytest.mark.parametrize(("said", "traces"), [("", False), ("traces = true", True)])
+def test_calls_are_traced_only_if_the_file_says_so(tmp_path, said, traces):
+    text = f'{GOOD}\n[observe]\nlisten = "127.0.0.1:9464"\n{said}\n'
+    observe = load_node_config(written(tmp_path, text)).observe
+
+    assert observe is not None
+    assert observe.traces is traces
+
+
+def test_traces_must_be_true_or_false(tmp_path):
+    text = f'{GOOD}\n[observe]\nlisten = "127.0.0.1:9464"\ntraces = "otlp"\n'
+    assert "observe.traces" in refusal(tmp_path, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgpack
@@ -16,9 +17,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from mcpcore.errors import InvalidInput
 from mcpcore.node.client.client import Client
 from mcpcore.node.client.endpoint import Endpoint
-from mcpcore.node.notes import Traced
+from mcpcore.node.notes import NOTES_PER_FRAME, Note, Traced
 from mcpcore.node.requests import Op, decode_request, encode_request, encode_traced
-from mcpcore.node.trails import FOLLOWED_PER_GROUP
+from mcpcore.node.trails import FOLLOWED_PER_GROUP, Trails
 from mcpcore.node.transport.identity import Role
 from mcpcore.observe.tracing import OpenTelemetry, traceparent
 from tests.node.local_cluster import SECURITY, LocalCluster, kv, until
@@ -223,6 +224,22 @@ async def test_entries_that_never_come_are_let_go_of_and_strangers_are_not_heard
     follow = spans.named("raft follow")
     assert len(follow) == 2 * FOLLOWED_PER_GROUP
     assert {span.status.status_code for span in follow} == {StatusCode.ERROR}
+
+
+async def test_notes_of_a_loop_turn_leave_in_one_frame_that_anything_else_may_displace() -> None:
+    told: list[tuple[str, int, bool]] = []
+
+    def tell(peer: str, notes: Sequence[Note], *, droppable: bool) -> None:
+        told.append((peer, len(notes), droppable))
+
+    trails = Trails("a", Spans().tracing, tell, lambda name: None)
+    for index in range(1, 1000):
+        trails.tell(["b", "c"], Traced("main", 1, index, PARENT))
+    await asyncio.sleep(0)
+    trails.tell(["b"], Traced("main", 1, 1000, PARENT))
+    await asyncio.sleep(0)
+
+    assert told == [("b", NOTES_PER_FRAME, True), ("c", NOTES_PER_FRAME, True), ("b", 1, True)]
 
 
 async def test_an_entry_of_another_term_in_its_place_ends_a_trail_as_failed(tmp_path: Path) -> None:
