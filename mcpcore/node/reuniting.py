@@ -62,6 +62,7 @@ class Reuniting:
         self._group = raft.state.group
         self._file = ReunionFile(disk, f"{data}/reunions/{directory_name(self._group)}")
         self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
         self._storing: asyncio.Task[None] | None = None
         self._stale = False
         self._episode: _Episode | None = None
@@ -304,7 +305,8 @@ class Reuniting:
         """Have the memory stored as it is by then; what comes meanwhile is stored once more."""
         self._stale = True
         if self._storing is None:
-            self._storing = asyncio.get_running_loop().create_task(
+            # A verdict may be asked for, and so come about, outside the loop.
+            self._storing = self._loop.create_task(
                 self._store_all(), name=f"reunions {self._group}"
             )
 
