@@ -123,8 +123,12 @@ class Fit:
 
     def value_at(self, x: int) -> int:
         """The best guess at ``x``, never outside the bounds."""
-        guess = round(self.value + self.slope * (x - self.x))
-        return min(max(guess, self.low_at(x)), self.high_at(x))
+        return self.at(x)[0]
+
+    def at(self, x: int) -> tuple[int, int, int]:
+        """At ``x``: the best guess, the least and the greatest value."""
+        low, high = self.low_at(x), self.high_at(x)
+        return min(max(round(self.value + self.slope * (x - self.x)), low), high), low, high
 
 
 class FeasibleLines:

@@ -108,6 +108,7 @@ class NodeClock:
         self._steady = steady
         self._watch = WallWatch(wall, monotonic, threshold_ns=self.settings.jump_ns)
         self._peer_stepped_ns: int | None = None
+        self._planned_ns = monotonic
         self._heard_ns: dict[str, int] = {}
         self.plan: Plan = self.compensation.plan(
             self._link_evidence({}, self._agreement_of({}), monotonic)
@@ -132,25 +133,36 @@ class NodeClock:
     def exchanged(self, peer: str, exchange: Exchange) -> SampleEvent:
         """A heartbeat was answered: learn from its four readings, and steer if that is the plan.
 
+        The plan is made anew when it is ``plan_every_ns`` old, and at once when a clock stepped or
+        a peer was heard for the first time.
+
         Raises:
             InvalidInput: ``peer`` is not one of the peers.
         """
         estimator = self._known(peer)
         now = self._monotonic_ns()
         event = estimator.add(exchange)
-        self.watch()
+        news = self.watch() is not None
         if isinstance(event, SampleRefused):
             return event
         if isinstance(event, WindowRestarted):
             self._peer_stepped_ns = now
+            news = True
+        news = news or peer not in self._heard_ns
         self._heard_ns[peer] = max(self._heard_ns.get(peer, 0), exchange.t4_ns)
+        # Weighing all peers for each of their frames would cost the square of their number.
+        if news or now - self._planned_ns >= self.settings.plan_every_ns:
+            self._make_plan(now)
+        return event
+
+    def _make_plan(self, now: int) -> None:
+        self._planned_ns = now
         estimates = self.estimates(now)
         found = self._agreement_of(estimates)
         self.plan = self.compensation.plan(self._link_evidence(estimates, found, now))
         if self.plan.steer:
             assert isinstance(found, Agreement), "no plan steers without a majority"
             self._steady.steer(now, found.offset_ns, found.skew_ppm)
-        return event
 
     def peer_restarted(self, peer: str) -> None:
         """A peer came back with a new incarnation: its steady time began anew, so learn it anew.
@@ -307,6 +319,11 @@ class NodeClock:
         found = self._agreement_of(estimates)
         members = sorted(self._members)
         return tuple(self._row(node, found, estimates.get(node), now) for node in members)
+
+    def own_row(self) -> ClockRow:
+        """This node's row of ``view``."""
+        now = self._monotonic_ns()
+        return self._row(self.node, self.agreement(now), None, now)
 
     def _row(
         self, node: str, found: Agreement | NoAgreement, known: OffsetEstimate | None, now: int

@@ -228,10 +228,11 @@ class OffsetEstimator:
             return None
         delay_ns = self.delay_ns
         assert delay_ns is not None, "a window with a sample has a delay"
+        offset_ns, low_ns, high_ns = fit.at(at_ns)
         return OffsetEstimate(
             peer=self.peer,
-            offset_ns=fit.value_at(at_ns),
-            bounds=Interval(fit.low_at(at_ns), fit.high_at(at_ns)),
+            offset_ns=offset_ns,
+            bounds=Interval(low_ns, high_ns),
             skew_ppm=fit.slope * 1e6,
             skew_low_ppm=fit.slope_low * 1e6,
             skew_high_ppm=fit.slope_high * 1e6,

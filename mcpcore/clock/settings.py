@@ -30,6 +30,8 @@ class ClockSettings:
         uncertainty_max_ns: beyond this uncertainty a node is unsynchronised.
         jump_ns: a system clock that moved this much against the monotonic one has jumped.
         settle_ns: after a jump no lease is trusted for this long.
+        plan_every_ns: how often the plan against drift is made anew while nothing special happens;
+            0: at every exchange.
 
     Raises:
         InvalidInput: a number that makes no sense, by name.
@@ -46,6 +48,7 @@ class ClockSettings:
     uncertainty_max_ns: int = 250_000_000
     jump_ns: int = 100_000_000
     settle_ns: int = 10_000_000_000
+    plan_every_ns: int = 1_000_000_000
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -22,10 +22,10 @@ class GroupReadOnly(Rejected):
         self.reason = reason
         self.since_ms = since_ms
         self.might_lead = might_lead
-        ask = f"try {might_lead}" if might_lead else "nobody here knows who leads"
+        ask = f"Try {might_lead}" if might_lead else "Ask another node, or wait"
         super().__init__(
-            f"group {group}: read-only on this node for {since_ms / 1000:.1f} s: {reason}; {ask}, "
-            "or read with a stated staleness"
+            f"group {group}: read-only on this node for {since_ms / 1000:.1f} s: {reason}. {ask}; "
+            "reads with a stated staleness are served here"
         )
 
 

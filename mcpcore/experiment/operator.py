@@ -67,9 +67,10 @@ class Operator:
 
     async def found(self) -> None:
         """Make the learners learners, before clients begin."""
-        for name in self._scenario.learners:
-            await self._everywhere((AddLearner(name, self._newcomer(name, promote=False)),))
         learners = frozenset(self._scenario.learners)
+        if learners:
+            names = self._scenario.learners
+            await self._everywhere([AddLearner(n, self._newcomer(n, False)) for n in names])
         await self._until(lambda group: learners <= self._site.roles(group)[1])
 
     async def run(self) -> None:

@@ -22,7 +22,7 @@ def sample(at_s: float, node: Node) -> NodeSample:
         at_s,
         name,
         asdict(node.group(group).status()),
-        [asdict(row) for row in node.clock.view() if row.node == name],
+        [asdict(node.clock.own_row())],
     )
 
 

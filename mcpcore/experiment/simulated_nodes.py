@@ -23,9 +23,9 @@ from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.handshake import SPOKEN, Versions
 from mcpcore.node.transport.identity import Role
 from mcpcore.node.transport.security import Plaintext
-from mcpcore.raft.core import Raft
 from mcpcore.raft.invariants import FigureThree
 from mcpcore.raft.settings import RaftSettings
+from mcpcore.raft.state import RaftState
 from mcpcore.raft.types import Member
 from mcpcore.sim import World
 
@@ -39,6 +39,17 @@ _CAUGHT_UP: Final = 50
 """Entries that a learner may lack and still count as caught up."""
 _WATCHED_GROUPS_MAX: Final = 20
 """Groups whose safety is judged at every instant; more would cost more than the run itself."""
+
+
+class _Watched:
+    """A member whose safety is judged whenever any of these facts about it changes."""
+
+    __slots__ = ("facts", "judge", "state")
+
+    def __init__(self, judge: FigureThree, state: RaftState) -> None:
+        self.judge = judge
+        self.state = state
+        self.facts: tuple[object, ...] = ()
 
 
 class SimulatedNodes:
@@ -68,8 +79,7 @@ class SimulatedNodes:
         old = Versions(SPOKEN.oldest, scenario.groups.protocol)
         self._versions = dict.fromkeys(scenario.nodes, old)
         self._judges = {g: FigureThree() for g in scenario.groups.names[:_WATCHED_GROUPS_MAX]}
-        self._watched: dict[str, list[tuple[FigureThree, Raft]]] = {}
-        self._seen: dict[Raft, tuple[object, ...]] = {}
+        self._watched: dict[str, list[_Watched]] = {}
         self.sample_s = max(SAMPLE_S, len(scenario.nodes) / 100)
         """How often a node is looked at: fifty nodes need not be looked at as often as three."""
         self._seed = seed
@@ -258,18 +268,21 @@ class SimulatedNodes:
 
     def _watch(self, name: str, node: Node) -> None:
         """See which groups a node has now, so that the judge need not ask at every instant."""
-        held = node.groups
-        self._watched[name] = [
-            (judge, node.group(group).raft)
+        held = set(node.groups)
+        found = [
+            (judge, node.group(group).raft.state)
             for group, judge in self._judges.items()
             if group in held
         ]
+        watched = self._watched.get(name, [])
+        if [each.state for each in watched] != [state for _, state in found]:
+            self._watched[name] = [_Watched(judge, state) for judge, state in found]
 
     def _judge(self) -> None:
         for watched in self._watched.values():
-            for judge, raft in watched:
-                state = raft.state
-                seen = (state.term, state.role, state.commit, state.log.last)
-                if self._seen.get(raft) != seen:
-                    self._seen[raft] = seen
-                    judge.observe(state)
+            for each in watched:
+                state = each.state
+                facts = (state.term, state.role, state.commit, state.log.last)
+                if facts != each.facts:
+                    each.facts = facts
+                    each.judge.observe(state)

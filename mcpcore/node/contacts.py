@@ -44,12 +44,13 @@ class Contacts:
         round_trip_ns: the shortest round trip to a peer, 0 if unknown.
     """
 
-    __slots__ = ("_liveness", "_phi", "_round_trip_ns", "health", "links")
+    __slots__ = ("_expected_ns", "_liveness", "_phi", "_round_trip_ns", "health", "links")
 
     def __init__(self, liveness: Liveness, round_trip_ns: Callable[[str], int]) -> None:
         self._liveness = liveness
         self._round_trip_ns = round_trip_ns
         self._phi: dict[str, PhiAccrual] = {}
+        self._expected_ns: dict[str, int] = {}
         self.health = LocalHealth(BEAT_SUSPICION)
         """How far we trust ourselves: ``health.multiplier`` is one while all is well."""
         self.links = Links()
@@ -61,11 +62,20 @@ class Contacts:
         links.multiplier = self.health.multiplier
         links.round_trips_ns = {peer: self._round_trip_ns(peer) for peer in peers}
 
+    def expect(self, peer: str, interval_ns: int) -> None:
+        """``peer`` beats this often from now on."""
+        self._expected_ns[peer] = interval_ns
+        phi = self._phi.get(peer)
+        if phi is not None:
+            phi.expect(interval_ns)
+
     def heard(self, peer: str, now_ns: int) -> None:
         """A beat of ``peer`` arrived."""
         phi = self._phi.get(peer)
         if phi is None:
-            self._phi[peer] = PhiAccrual(BEAT_SUSPICION, now_ns)
+            phi = self._phi[peer] = PhiAccrual(BEAT_SUSPICION, now_ns)
+            if peer in self._expected_ns:
+                phi.expect(self._expected_ns[peer])
         else:
             phi.heard(now_ns, absent_ns=self.health.absent_ns(phi.last_ns, now_ns))
 

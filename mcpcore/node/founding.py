@@ -82,6 +82,10 @@ class Founding:
         """The first voters that have not been heard, or don't found."""
         return tuple(voter for voter in self._voters if voter not in self._ready)
 
+    def awaits(self, peer: str) -> bool:
+        """Whether ``peer`` is one of the missing."""
+        return peer in self._voters and peer not in self._ready
+
     def configuration(self) -> Configuration:
         """The first configuration, once nobody is missing."""
         assert not self.missing

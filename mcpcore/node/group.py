@@ -52,7 +52,7 @@ from mcpcore.node.waiting import (
     Stale,
     parse_consistency,
 )
-from mcpcore.raft import quiescence
+from mcpcore.raft import quiescence, recall
 from mcpcore.raft.core import Raft
 from mcpcore.raft.membership import Change
 from mcpcore.raft.messages import Message
@@ -583,6 +583,7 @@ class Group:
         if self.judging is not None and not self.raft.is_leader:
             refusal = self.judging.refusal(self, self._clocks.monotonic_ns())
             if refusal is not None:
+                recall.refuse_if_stuck(self.raft.state)  # it says more: what to do about it
                 raise refusal
 
     def _wait_for_room(self) -> None:

@@ -80,6 +80,7 @@ class Membership:
         self._opening: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.TimerHandle | None = None
+        self._reviewing: asyncio.Handle | None = None
         self._met: dict[str, str] = {}
         self._moving: set[str] = set()
         self._dropping: dict[str, asyncio.TimerHandle] = {}
@@ -107,14 +108,17 @@ class Membership:
             for peer, incarnation in self._met.items():
                 self._introduce(founding, peer, incarnation)
             self._go_on(name, founding)
-            self._ask()
+            for peer in founding.missing:
+                self.tell(peer, [FoundingAsked(name)])
+            if self._asking is None:  # one timer asks for all groups that are being founded
+                self._ask_later()
         else:
             logger.info("group %s: %s", name, TO_BE_ADDED)
 
     def close(self) -> None:
         """Begin nothing more."""
         self._closed = True
-        for timer in (self._asking, *self._dropping.values()):
+        for timer in (self._asking, self._reviewing, *self._dropping.values()):
             if timer is not None:
                 timer.cancel()
         for task in self._tasks:
@@ -231,7 +235,7 @@ class Membership:
             del self._withheld[name]
             if founded:
                 logger.info("group %s is founded: %s", name, configuration)
-            self.review()
+            self.review_soon()
 
         self._run(open_it(), f"open group {name}")
 
@@ -241,8 +245,11 @@ class Membership:
         if self._closed or not self._foundings:
             return
         for peer in self._transport.peers:
-            asked = [FoundingAsked(n) for n, f in self._foundings.items() if peer in f.missing]
+            asked = [FoundingAsked(n) for n, f in self._foundings.items() if f.awaits(peer)]
             self.tell(peer, asked)
+        self._ask_later()
+
+    def _ask_later(self) -> None:
         self._asking = asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._ask)
 
     def completed(self, group: Group, changes: Sequence[Change]) -> list[Change]:
@@ -294,6 +301,15 @@ class Membership:
             if name not in wanted and name not in self._dropping:
                 self._drop_later(name)
         self._timekeeper.set_peers(self._transport.peers)
+
+    def review_soon(self) -> None:
+        """``review``, once for all groups of which this is asked in a loop turn."""
+        if self._reviewing is None and not self._closed:
+            self._reviewing = asyncio.get_running_loop().call_soon(self._review_now)
+
+    def _review_now(self) -> None:
+        self._reviewing = None
+        self.review()
 
     def _want(self, name: str, address: Address) -> None:
         timer = self._dropping.pop(name, None)

@@ -18,42 +18,30 @@ from typing import Any, Self
 
 from mcpcore import __version__
 from mcpcore.clock import NodeClock
-from mcpcore.errors import CoordinationError, ProtocolViolation
+from mcpcore.errors import ProtocolViolation
 from mcpcore.node import node_status
-from mcpcore.node.arrivals import Arrivals
 from mcpcore.node.backup import Backup
-from mcpcore.node.catalog import CatalogFile
 from mcpcore.node.clocks import Clocks, SystemClocks
-from mcpcore.node.comparing import Comparing
 from mcpcore.node.config import GroupConfig, NodeConfig
 from mcpcore.node.disk import Disk
 from mcpcore.node.file_disk import FileDisk
-from mcpcore.node.freshness import Freshness
 from mcpcore.node.group import Group
 from mcpcore.node.group_status import brief_of
-from mcpcore.node.hosting import Hosting, Surroundings
-from mcpcore.node.judging import Judging
+from mcpcore.node.hosting import Hosting
 from mcpcore.node.machine import StateMachine
-from mcpcore.node.membership import Membership
 from mcpcore.node.meters import Meters
-from mcpcore.node.policies.hosting import Policies
+from mcpcore.node.parts import Parts, assemble, let_go
 from mcpcore.node.policies.service import PolicyService
-from mcpcore.node.pulse import Pulse
 from mcpcore.node.quarantining import QuarantineKeeper
-from mcpcore.node.repair import open_log
-from mcpcore.node.replicated_data import DataHub, ReplicatedData
+from mcpcore.node.replicated_data import ReplicatedData
 from mcpcore.node.reuniting import Reuniting
-from mcpcore.node.scheduler import Scheduler
 from mcpcore.node.scrubbing import Scrubber
 from mcpcore.node.service import ClientService
-from mcpcore.node.storage.contract import DeviceStats, Identity, LogDevice
-from mcpcore.node.storage.salvage import Salvage
-from mcpcore.node.timekeeping import Timekeeper
+from mcpcore.node.storage.contract import DeviceStats, Identity
 from mcpcore.node.tracing import Tracing
-from mcpcore.node.trails import Trails
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.connection import Connection
-from mcpcore.node.transport.transport import Transport, TransportConfig, new_incarnation
+from mcpcore.node.transport.transport import new_incarnation
 from mcpcore.node.verdict_stream import VerdictStream
 from mcpcore.node.waiting import Applied
 from mcpcore.raft.membership import Change
@@ -92,15 +80,10 @@ class Node:
         self._own_disks: tuple[FileDisk, ...] = ()
         self._clocks = clocks or SystemClocks()
         self._rng = rng or random.Random()
-        self._device: LogDevice | None = None
-        self._salvage: Salvage | None = None
         self._scrubber: Scrubber | None = None
         self._scrubbing: asyncio.Task[None] | None = None
-        self._transport: Transport | None = None
-        self._timekeeper: Timekeeper | None = None
-        self._scheduler: Scheduler | None = None
+        self._parts: Parts | None = None
         self._service = ClientService(self)
-        self._pulse: Pulse | None = None
         self._hosting = Hosting(
             config,
             machine,
@@ -109,13 +92,6 @@ class Node:
             failed=self._fail,
             offended=self._offended,
         )
-        self._membership: Membership | None = None
-        self._comparing: Comparing | None = None
-        self._judging: Judging | None = None
-        self._freshness: Freshness | None = None
-        self._data: DataHub | None = None
-        self._policies: Policies | None = None
-        self._arrivals: Arrivals | None = None
         self._stopping = False
         self._stop_task: asyncio.Task[None] | None = None
         self._started_ns = 0
@@ -138,152 +114,29 @@ class Node:
         if self._disk is None:
             self._own_disks = (FileDisk(), FileDisk())
             self._disk = self._own_disks[0]
-        owner = Identity(config.cluster, config.name, new_incarnation(self._rng))
+        bulk = self._own_disks[1] if self._own_disks else self._disk
         try:
-            device, self._salvage = await open_log(
-                self._disk,
-                config.data,
-                identity=owner,
-                monotonic_ns=self._clocks.monotonic_ns,
-                on_failure=self._fail,
-            )
-            self._device = device
-            report = device.report
-            if report.torn is not None:
-                logger.warning(
-                    "node %s: cut a torn tail of %d bytes at %s, byte %d",
-                    config.name,
-                    report.torn.length_bytes,
-                    report.torn.path,
-                    report.torn.offset,
-                )
-            self._transport = transport = Transport(
-                TransportConfig(
-                    cluster=config.cluster,
-                    node=config.name,
-                    incarnation=self._device.identity.incarnation,
-                    listen=config.listen,
-                    limits=config.limits,
-                    versions=config.versions,
-                    traces=self.tracing is not None,
-                ),
-                config.security,
-                self,
-                self._rng,
-            )
-            for peer, address in config.peers.items():
-                self._transport.add_peer(peer, address)
-            life = 1 + self._rng.getrandbits(62)
-            self._timekeeper = Timekeeper(
-                config.name,
-                tuple(config.peers),
-                self._clocks,
-                self._disk,
-                config.data,
-                life=life,
-                fresh=not self._device.groups() and not report.amnesia,
-            )
-            await self._timekeeper.start()
-            self._scheduler = Scheduler(
-                config.limits.max_frame_bytes,
-                self._clocks,
-                header=self._timekeeper.header,
-                post=self._transport.send,
-            )
-            self._pulse = Pulse(
-                life,
-                lambda: transport.peers,
-                self._hosting,
-                self._scheduler,
-                self._device,
-                self._clocks,
-                disk_bound_ns=config.disk_bound_ns,
-                elections_at_once=config.elections_at_once,
-                round_trip_ns=self._timekeeper.clock.round_trip_ns,
-            )
-            self._membership = Membership(
+            self._parts = parts = await assemble(
                 config,
-                self._device.identity.incarnation,
-                self._transport,
-                self._hosting,
-                self._timekeeper,
-            )
-            self._comparing = Comparing(config.name, self._hosting, self._membership.tell)
-            self._judging = Judging(
-                config.name,
-                lambda: transport.peers,
-                self._hosting,
-                self._pulse,
-                device,
-                self._clocks,
-                config.split,
-                clock_health=self._timekeeper.health,
-                tell=self._membership.tell,
-            )
-            self._pulse.listener = self._judging.look
-            self._freshness = Freshness(
-                self._hosting,
-                self._pulse,
-                self._scheduler,
-                self._clocks.monotonic_ns,
-                clock=self._timekeeper.clock,
-                clock_health=self._timekeeper.health,
-                tell=self._membership.tell,
-            )
-            bulk = self._own_disks[1] if self._own_disks else self._disk
-            self._data = DataHub(
-                config.name,
+                Identity(config.cluster, config.name, new_incarnation(self._rng)),
+                self._disk,
                 bulk,
-                config.data,
-                budget=config.data_budget,
-                tell=self._membership.tell,
-                version=transport.version,
-                physical_ns=self._timekeeper.clock.physical_ns,
-                rng=self._rng,
+                self._clocks,
+                self._rng,
+                hosting=self._hosting,
+                handler=self,
+                observer=self,
+                meters=self.meters,
+                tracing=self.tracing,
+                failed=self._fail,
             )
-            self._policies = Policies(config.name, self._data, self._timekeeper.clock, self.tracing)
-            trails: Trails | None = None
-            if self.tracing is not None:
-                find = self._hosting.find
-                trails = Trails(config.name, self.tracing, self._membership.tell, find)
-            self._arrivals = Arrivals(
-                self._timekeeper,
-                self._hosting,
-                self._pulse,
-                self._membership,
-                self._comparing,
-                self._judging,
-                self._freshness,
-                self._data,
-                trails,
-            )
-            fresh = await self._hosting.recover(
-                Surroundings(
-                    self._disk,
-                    self._device,
-                    CatalogFile(self._disk, config.data),
-                    self._timekeeper,
-                    self._scheduler,
-                    self._pulse,
-                    self._judging,
-                    self._freshness,
-                    self,
-                    bulk,
-                    self.meters,
-                    trails,
-                )
-            )
-            for data, how in config.replicated.items():
-                await self._data.open(data, how, how.members or config.peers)
-            for group in self._hosting:
-                await self._policies.begin(group, self._hosting.made_as(group.name).voters)
             self._started_ns = self._clocks.monotonic_ns()
-            await self._transport.start()
+            await parts.transport.start()
             if config.scrub_bytes_per_s:
                 self._scrubber = Scrubber(
                     self._disk,
                     config.data,
-                    device,
+                    parts.device,
                     lambda: self._hosting,
                     bytes_per_s=config.scrub_bytes_per_s,
                 )
@@ -292,11 +145,11 @@ class Node:
         except BaseException:
             await self.stop()
             raise
-        self._membership.start(fresh)
-        self._pulse.start()
-        self._freshness.start()
+        parts.membership.start(parts.fresh)
+        parts.pulse.start()
+        parts.freshness.start()
         for group in self._hosting:
-            self._scheduler.wake(group)
+            parts.scheduler.wake(group)
 
     async def stop(self) -> None:
         """Stop taking part, finish what is on its way to the disk, and let go of everything.
@@ -312,32 +165,23 @@ class Node:
             self._service.close()
             if self._scrubbing is not None:
                 self._scrubbing.cancel()
-            for part in (
-                self._scheduler,
-                self._membership,
-                self._comparing,
-                self._policies,
-                self._judging,
-            ):
-                if part is not None:
-                    part.close()
+            if self._parts is not None:
+                parts = self._parts
+                parts.scheduler.close()
+                parts.membership.close()
+                parts.comparing.close()
+                parts.policies.close()
+                parts.judging.close()
             stopping = self._let_go()
             self._stop_task = asyncio.get_running_loop().create_task(stopping, name="stop node")
         return self._stop_task
 
     async def _let_go(self) -> None:
         try:
-            if self._timekeeper is not None:
-                await self._timekeeper.stop()
-            if self._data is not None:
-                await self._data.close()
-            if self._transport is not None:
-                await self._transport.close()
-            if self._device is not None:
-                await self._device.close()
-        except CoordinationError as error:
-            self.failure = self.failure or error
-            logger.error("node %s: while stopping: %s", self.config.name, error)
+            closers = self._parts.closers if self._parts is not None else []
+            for error in await let_go(closers):
+                self.failure = self.failure or error
+                logger.error("node %s: while stopping: %s", self.config.name, error)
         finally:
             for disk in self._own_disks:
                 disk.close()
@@ -358,10 +202,15 @@ class Node:
     # --- what a program uses ----------------------------------------------------------------
 
     @property
+    def parts(self) -> Parts:
+        """What a started node is made of: for those who look into it."""
+        assert self._parts is not None, "the node is not started"
+        return self._parts
+
+    @property
     def address(self) -> Address:
         """Where this node listens, with the port it was given if any free one was asked for."""
-        assert self._transport is not None, "the node is not started"
-        return self._transport.address
+        return self.parts.transport.address
 
     def group(self, name: str) -> Group:
         """A group this node takes part in.
@@ -377,8 +226,7 @@ class Node:
         Raises:
             UnknownData: there is none of that name.
         """
-        assert self._data is not None, "the node is not started"
-        return self._data.data(name)
+        return self.parts.data.data(name)
 
     def policy(self, group: str) -> PolicyService:
         """The policy that a group here orders (a group whose machine is a ``PolicyMachine``).
@@ -386,8 +234,7 @@ class Node:
         Raises:
             UnknownData: there is none.
         """
-        assert self._policies is not None, "the node is not started"
-        return self._policies.service(group)
+        return self.parts.policies.service(group)
 
     async def create_group(self, name: str, config: GroupConfig) -> Group:
         """Make a group here, and serve it from now on, after restarts too. Each of its members has
@@ -401,8 +248,7 @@ class Node:
 
     async def _create(self, name: str, config: GroupConfig) -> Group:
         group = await self._hosting.create(name, config)
-        assert self._policies is not None
-        await self._policies.begin(group, config.voters)
+        await self.parts.policies.begin(group, config.voters)
         return group
 
     async def retire_group(self, name: str) -> None:
@@ -416,8 +262,7 @@ class Node:
 
     async def _retire(self, name: str) -> None:
         await self._hosting.retire(name)
-        assert self._policies is not None
-        await self._policies.end(name)
+        await self.parts.policies.end(name)
 
     def quarantine(self, group: str) -> QuarantineKeeper:
         """What the log of a group gave up on this node, and what may be done with it.
@@ -455,21 +300,18 @@ class Node:
         Raises:
             Rejected: not begun; the error says why.
         """
-        assert self._membership is not None
         here = self.group(group)
-        return here.change(self._membership.completed(here, changes), force=force)
+        return here.change(self.parts.membership.completed(here, changes), force=force)
 
     @property
     def clock(self) -> NodeClock:
         """This node's clock: timestamps, uncertainty, and what it knows of the others' clocks."""
-        assert self._timekeeper is not None, "the node is not started"
-        return self._timekeeper.clock
+        return self.parts.timekeeper.clock
 
     @property
     def log_stats(self) -> DeviceStats:
         """What the log has done since the node started."""
-        assert self._device is not None, "the node is not started"
-        return self._device.stats
+        return self.parts.device.stats
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -493,8 +335,7 @@ class Node:
         Args:
             wake: called when there is something to take.
         """
-        assert self._judging is not None, "the node is not started"
-        return self._judging.stream(wake)
+        return self.parts.judging.stream(wake)
 
     def explain(self, group: str) -> dict[str, Any]:
         """The verdict on a group, all its evidence and its history, in plain values.
@@ -502,8 +343,7 @@ class Node:
         Raises:
             UnknownGroup: there is no such group here.
         """
-        assert self._judging is not None, "the node is not started"
-        return self._judging.explain(self.group(group))
+        return self.parts.judging.explain(self.group(group))
 
     def back_up(self, group: str) -> Backup:
         """The applied state of a group as it is now, to be read piece by piece.
@@ -516,13 +356,12 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The node and its groups in plain values, as ``mcpctl status`` shows them."""
-        assert self._membership is not None
         return {
             **self.facts(),
             "groups": {
                 group.name: {
                     **asdict(group.status()),
-                    "standing": self._membership.standing(group),
+                    "standing": self.parts.membership.standing(group),
                 }
                 for group in map(self.group, self.groups)
             },
@@ -530,14 +369,12 @@ class Node:
 
     def survey(self) -> dict[str, Any]:
         """As ``status``, for whoever asks often: what costs nothing (``group_status.brief_of``)."""
-        assert self._membership is not None
-        assert self._judging is not None
         return {
             **self.facts(),
             "groups": {
                 name: {
-                    **brief_of(group, self._judging.unwell(name)),
-                    "standing": self._membership.standing(group),
+                    **brief_of(group, self.parts.judging.unwell(name)),
+                    "standing": self.parts.membership.standing(group),
                 }
                 for name, group in ((name, self.group(name)) for name in self.groups)
             },
@@ -545,18 +382,12 @@ class Node:
 
     def verdicts_now(self) -> Counter[SplitState]:
         """How many groups here have which verdict, as of the last beat."""
-        assert self._judging is not None
-        found = [self._judging.unwell(name) for name in self.groups]
+        found = [self.parts.judging.unwell(name) for name in self.groups]
         return Counter(SplitState.HEALTHY if each is None else each.state for each in found)
 
     def facts(self) -> dict[str, Any]:
         """The node without its groups: cheap, however many there are."""
-        assert self._transport is not None
-        assert self._device is not None
-        assert self._timekeeper is not None
-        assert self._pulse is not None
-        assert self._disk is not None
-        device, data = self._device, self.config.data
+        device, data = self.parts.device, self.config.data
         now_ns = self._clocks.monotonic_ns()
         return {
             "node": self.config.name,
@@ -566,35 +397,31 @@ class Node:
             "address": str(self.address),
             "uptime_s": (now_ns - self._started_ns) / 1e9,
             "scrubbing": asdict(self._scrubber.status) if self._scrubber is not None else None,
-            **node_status.of_log(device, self._disk, data, self._salvage, now_ns),
-            "disk_stalled": self._pulse.disk.stalled,
-            "clock": node_status.of_clock(self._timekeeper),
-            "groups_asleep": len(self._pulse.sleepers),
+            **node_status.of_log(device, self.parts.disk, data, self.parts.salvage, now_ns),
+            "disk_stalled": self.parts.pulse.disk.stalled,
+            "clock": node_status.of_clock(self.parts.timekeeper),
+            "groups_asleep": len(self.parts.pulse.sleepers),
             "messages_for_unknown_groups": self._hosting.unknown_messages,
             "zone": self.config.zone,
-            "replicated": {data.name: data.status() for data in self._data or ()},
-            "peers": {name: asdict(stats) for name, stats in self._transport.stats().items()},
+            "replicated": {data.name: data.status() for data in self.parts.data},
+            "peers": {name: asdict(stats) for name, stats in self.parts.transport.stats().items()},
         }
 
     # --- what the transport tells ----------------------------------------------------------------
 
     def on_connected(self, peer: str, session: int, incarnation: str) -> None:
         """A peer's new session: whatever was under way is lost; another disk has forgotten."""
-        assert self._membership is not None
-        assert self._comparing is not None
-        if self._timekeeper is not None:
-            self._timekeeper.connected(peer)
-        known = self._membership.connected(peer, incarnation)
+        parts = self.parts
+        parts.timekeeper.connected(peer)
+        known = parts.membership.connected(peer, incarnation)
         for group in self._hosting:
             group.peer_connected(peer, incarnation=known)
-        self._comparing.connected(peer)
-        if self._data is not None:
-            self._data.connected(peer)
+        parts.comparing.connected(peer)
+        parts.data.connected(peer)
 
     def on_disconnected(self, peer: str, session: int, reason: str) -> None:
         """For groups nothing: they judge silence by what arrives. Data waits for the session."""
-        if self._data is not None:
-            self._data.disconnected(peer)
+        self.parts.data.disconnected(peer)
 
     def on_frame(self, peer: str, session: int, payload: bytes) -> None:
         """Messages for groups.
@@ -603,28 +430,26 @@ class Node:
             InvalidInput: the frame is no list of messages, or one of them is what no correct
                 member sends. The transport ends the session.
         """
-        assert self._arrivals is not None
-        self._arrivals.frame(peer, payload)
+        self.parts.arrivals.frame(peer, payload)
 
-    # --- what groups tell ------------------------------------------------------------------------
+    # --- what groups tell; they may begin before all parts are there ------------------------------
 
     def moved(self, group: Group) -> None:
         """A group has applied entries."""
-        if self._comparing is not None:
-            self._comparing.moved(group)
+        if self._parts is not None:
+            self._parts.comparing.moved(group)
 
     def marked(self, group: Group, index: int) -> None:
         """A group has taken a digest of its state."""
-        if self._comparing is not None:
-            self._comparing.marked(group, index)
+        if self._parts is not None:
+            self._parts.comparing.marked(group, index)
 
     def reconfigured(self, group: Group) -> None:
         """A group has other members, or knows other facts about them."""
-        if self._membership is not None and self._comparing is not None:
-            self._membership.review()
-            self._comparing.reconfigured(group)
-        if self._policies is not None:
-            self._policies.reconfigured(group)
+        if self._parts is not None:
+            self._parts.membership.review_soon()
+            self._parts.comparing.reconfigured(group)
+            self._parts.policies.reconfigured(group)
 
     def on_client(self, connection: Connection) -> None:
         """A client or an administrator has connected."""
@@ -634,8 +459,8 @@ class Node:
 
     def _offended(self, peer: str, violation: ProtocolViolation) -> None:
         """A message that had to wait for its turn was one that no correct member sends."""
-        if self._transport is not None:
-            self._transport.end_session(peer, str(violation))
+        if self._parts is not None:
+            self._parts.transport.end_session(peer, str(violation))
 
     def _fail(self, error: BaseException) -> None:
         """The log cannot be trusted to keep promises any more: stop before making any."""

@@ -21,6 +21,7 @@ from mcpcore.node.contacts import Contact, Contacts
 from mcpcore.node.disk_watch import DiskFacts, DiskVerdict, DiskWatch
 from mcpcore.node.election_gate import ElectionGate
 from mcpcore.node.liveness import Beat, Liveness
+from mcpcore.node.nearness import FAR_BEATS, far_peers
 from mcpcore.node.node_words import beat_row, rouse_row
 from mcpcore.node.scheduler import LATE_NS, Scheduler
 from mcpcore.node.sleepers import Sleeper, Sleepers, Tally, mark_of
@@ -59,6 +60,7 @@ class Pulse:
     """The beat of one node.
 
     Args:
+        own: our name.
         peers: names the other nodes.
         hosting: the groups of this node.
         disk_bound_ns: how long the disk may take to answer; 0: as long as the least patient
@@ -69,6 +71,7 @@ class Pulse:
 
     def __init__(
         self,
+        own: str,
         life: int,
         peers: Callable[[], Collection[str]],
         hosting: Hosting,
@@ -80,6 +83,7 @@ class Pulse:
         elections_at_once: int,
         round_trip_ns: Callable[[str], int],
     ) -> None:
+        self._own = own
         self._peers = peers
         self._hosting = hosting
         self._scheduler = scheduler
@@ -95,6 +99,7 @@ class Pulse:
         self.disk = DiskVerdict(stalled=False, full=False, probe=False)
         self._watch = DiskWatch(self.disk_bound_ns, clocks.monotonic_ns())
         self._due_ns = clocks.monotonic_ns()
+        self._far: frozenset[str] = frozenset()
         self.awake: dict[str, Group] = {}
         """The groups that do not sleep, by name."""
         self.listener: Callable[[int], None] | None = None
@@ -126,7 +131,10 @@ class Pulse:
         self._look_at_disk(now_ns)
         for name in self.sleepers.overdue(self.liveness, now_ns):
             self._rouse(name)
-        for peer in self._peers():
+        beats, far = now_ns // beat_ns, self._far_peers()
+        for place, peer in enumerate(self._peers()):
+            if peer in far and (beats + place) % FAR_BEATS:
+                continue
             if self.disk.stalled:
                 self._scheduler.tell_time(peer)
             else:
@@ -135,6 +143,15 @@ class Pulse:
                 self._scheduler.say(peer, beat_row(beat), droppable=True)
         if self.listener is not None:
             self.listener(now_ns)
+
+    def _far_peers(self) -> frozenset[str]:
+        """Who hears of us less often; whose silence is judged by that from the change on."""
+        configurations = (group.raft.state.configuration for group in self._hosting)
+        far = far_peers(self._own, self._peers(), configurations)
+        for peer in sorted(far ^ self._far):
+            self.contacts.expect(peer, self.pace.beat_ns * (FAR_BEATS if peer in far else 1))
+        self._far = far
+        return far
 
     def _judge_ourselves(self, now_ns: int) -> None:
         """A beat in time and a disk that answers are signs of health; the scheduler told of every

@@ -375,7 +375,7 @@ def _out_of_contact(evidence: Evidence, settings: SplitSettings) -> str:
     deaf = sorted(
         peer.name
         for peer in evidence.peers
-        if peer.name in hears - heard_by and peer.answered_age_ns is not None
+        if peer.votes and peer.name in hears - heard_by and peer.answered_age_ns is not None
     )
     if deaf:
         sentence += f" ({', '.join(deaf)} do not seem to hear us)"

@@ -94,8 +94,14 @@ class StalenessLedger:
         self._highest = max(self._highest, index)
 
     def applied(self, index: int) -> None:
-        """This member has applied up to ``index``."""
-        self._applied = max(self._applied, index)
+        """This member's state holds everything up to ``index``, and nothing beyond.
+
+        A state that was lost and came back by a snapshot may be older than it was: what was
+        promised before speaks of another state, and counts no more.
+        """
+        if index < self._applied:
+            self._complete_ns = None
+        self._applied = index
         while self._words and self._words[0][0] <= self._applied:
             self._complete(self._words.pop(0)[1])
 

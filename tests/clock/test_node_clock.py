@@ -495,3 +495,63 @@ def test_uncompensated_clocks_are_left_to_drift():
 def test_settings_that_make_no_sense_are_refused_by_name(bad):
     with pytest.raises(InvalidInput, match=next(iter(bad))):
         ClockSettings(**bad)
+
+
+# --- what it costs ------------------------------------------------------------------------------
+
+
+class Counting:
+    """A strategy that counts how often it is asked."""
+
+    def __init__(self):
+        self.plans = 0
+        self.inner = CalibrationWindow()
+
+    def plan(self, evidence):
+        self.plans += 1
+        return self.inner.plan(evidence)
+
+    def weight(self, peer, delay_ns):
+        return self.inner.weight(peer, delay_ns)
+
+
+def fleet(peers, seconds, **limits):
+    """A node that hears ``peers`` others five times a second; how often it weighed them all."""
+    true_ns = 5 * S
+    counting = Counting()
+    names = [f"n{number}" for number in range(peers)]
+    clock = NodeClock(
+        "us",
+        names,
+        wall_ns=lambda: EPOCH_NS + true_ns,
+        monotonic_ns=lambda: true_ns,
+        settings=ClockSettings(**limits),
+        compensation=counting,
+    )
+    for _ in range(5 * seconds):
+        true_ns += S // 5
+        for name in names:
+            now = clock.stamp_ns()
+            clock.exchanged(name, Exchange(now - 12 * MS, now - 6 * MS, now - 6 * MS, now))
+    return counting.plans
+
+
+def test_all_peers_are_weighed_once_a_second_however_many_there_are():
+    first_heard = 50
+    assert fleet(50, 20) <= first_heard + 20 + 2
+    assert fleet(50, 2, plan_every_ns=0) == 50 * 2 * 5 + 1, "or at every exchange, if asked for"
+
+
+def test_a_step_is_planned_for_at_once_and_not_at_the_next_turn():
+    cluster = Cluster(0, 0, 0, plan_every_ns=3600 * S)
+    cluster.run(20)
+    assert cluster.clocks["a"].plan.why.startswith("fewer than 8 exchanges"), "an old plan"
+    cluster.hosts["a"].wall_off_ns += 3600 * S
+    cluster.exchange("a", "b")
+    assert "a clock stepped" in cluster.clocks["a"].plan.why
+
+
+def test_our_own_row_of_the_view_is_that_of_the_view():
+    cluster = Cluster(30, -20, 5)
+    cluster.run(30)
+    assert cluster.clocks["a"].own_row() == row(cluster.clocks["a"], "a")

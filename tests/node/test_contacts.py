@@ -60,3 +60,19 @@ def test_a_node_that_slept_itself_doubts_itself_first() -> None:
     contacts.health.timer_ran(now_ns + SECOND, later_ns)
     assert contacts.health.multiplier > 1
     assert contacts.of("b", later_ns).phi < 2 < accused
+
+
+def test_a_peer_that_is_to_beat_less_often_is_not_suspected_for_it() -> None:
+    contacts, liveness = made()
+    now_ns = beats(contacts, liveness, 20)
+    assert contacts.of("b", now_ns + 4 * SECOND).phi > 8
+    contacts.expect("b", 4 * SECOND)
+    assert contacts.of("b", now_ns + 4 * SECOND).phi < 1
+    assert contacts.of("b", now_ns + 12 * SECOND).phi > 8, "and its death is noticed still"
+
+
+def test_what_is_expected_of_a_peer_holds_although_it_was_never_heard_before() -> None:
+    contacts, _ = made()
+    contacts.expect("b", 4 * SECOND)
+    contacts.heard("b", 0)
+    assert contacts.of("b", 4 * SECOND).phi < 1

@@ -256,7 +256,7 @@ def proof_of_life(crowd: Crowd) -> None:
     for node in crowd.nodes.values():
         for group in crowd.groups:
             node.group(group).raft.check()
-        node._pulse.sleepers.check()  # type: ignore[union-attr]
+        node.parts.pulse.sleepers.check()
 
 
 # --- sleep and waking ----------------------------------------------------------------------------

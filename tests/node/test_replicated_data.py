@@ -267,7 +267,7 @@ def spent() -> tuple[int, int, int, int]:
         def listen(name: str) -> None:
             """Count what this node sends for its data, as the transport is given it."""
             node = cluster.nodes[name]
-            transport, tell = node._transport, node._data._tell
+            transport, tell = node.parts.transport, node.parts.data._tell
 
             def told(peer: str, notes: Any) -> None:
                 send, size = transport.send, 0
@@ -284,7 +284,7 @@ def spent() -> tuple[int, int, int, int]:
                     transport.send = send
                 sent.append((name, peer, world.now_ns, size))
 
-            node._data._tell = told
+            node.parts.data._tell = told
 
         for name in NAMES:
             listen(name)

@@ -421,7 +421,7 @@ def test_a_quiet_group_that_keeps_the_logs_oldest_file_lets_it_go(
         town = Town(world, SnapshotSettings(), values=20, size=100)
         town.settle()
         assert not _snapshots(town, town.away).stored(), "there was no other reason for one"
-        device: Any = town.cluster.nodes[town.away]._device
+        device: Any = town.cluster.nodes[town.away].parts.device
         monkeypatch.setattr(device, "pinned_by", lambda: ("main",))
         world.run(8)
         group = town.group(town.away)

@@ -105,7 +105,7 @@ def test_a_follower_that_was_stopped_for_a_while_disturbs_nobody(seed: int) -> N
             world.run(3.3)
             cluster.hosts[stopped].resume()
             world.run(0.1)
-            pulse = cluster.nodes[stopped]._pulse
+            pulse = cluster.nodes[stopped].parts.pulse
             assert pulse is not None
             assert pulse.contacts.health.multiplier > 1
             world.run(4)

@@ -150,7 +150,7 @@ async def test_followers_that_trace_nothing_skip_the_note(tmp_path: Path) -> Non
             await kv(client).put("k", "v")
         await cluster.agree()
         links = {
-            name: [stats.session for stats in node._transport.stats().values()]
+            name: [stats.session for stats in node.parts.transport.stats().values()]
             for name, node in cluster.nodes.items()
         }
     assert all(count == 1 for each in links.values() for count in each), links
@@ -169,7 +169,7 @@ async def test_a_bad_traceparent_from_the_network_is_ignored(tmp_path: Path, bad
     node = await cluster.start("a", tracing=spans.tracing)
     try:
         await cluster.leader()
-        node._arrivals._trails.heard("a", Traced("main", 1, 10**6, bad))
+        node.parts.arrivals._trails.heard("a", Traced("main", 1, 10**6, bad))
         assert len(cluster.group("a").trail or ()) == 0
     finally:
         await node.stop()

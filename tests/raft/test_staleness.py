@@ -96,3 +96,20 @@ def test_many_words_that_wait_are_thinned_and_not_forgotten() -> None:
         ledger.told(index, index * MS, settled=True)
     ledger.applied(5000)
     assert ledger.bound(5000 * MS).at_most_ms <= 4
+
+
+def test_a_state_that_was_replaced_by_an_older_one_inherits_no_promise() -> None:
+    """A repaired member installs a snapshot and applies what follows in several goes."""
+    ledger = StalenessLedger("main")
+    ledger.applied(100)
+    ledger.told(100, 5_000_000, settled=True)
+    assert ledger.bound(6_000_000) is not None
+
+    ledger.applied(40)
+    assert ledger.bound(6_000_000) is None
+
+    ledger.told(110, 7_000_000, settled=True)
+    ledger.applied(100)
+    assert ledger.bound(8_000_000) is None
+    ledger.applied(110)
+    assert ledger.bound(8_000_000).known_at_ns == 7_000_000
