@@ -20,6 +20,7 @@ from mcpcore.node.kv.local import KeyValueNode
 from mcpcore.node.machine import StateMachine
 from mcpcore.node.node import GroupConfig, Node, NodeConfig
 from mcpcore.node.snapshots.settings import SnapshotSettings
+from mcpcore.node.tracing import Tracing
 from mcpcore.node.transport.addresses import Address
 from mcpcore.node.transport.security import Plaintext, Security
 from mcpcore.raft.invariants import FigureThree
@@ -46,9 +47,11 @@ class SimulatedCluster:
         offsets_ns: dict[str, int] | None = None,
         snapshots: SnapshotSettings | None = None,
         machine: Callable[[str], StateMachine] = lambda group: KeyValueNode(),
+        tracing: Tracing | None = None,
         **more: Any,
     ) -> None:
         self.world = world
+        self.tracing = tracing
         self.machine = machine
         self.more = more
         self.names = names
@@ -95,7 +98,13 @@ class SimulatedCluster:
             )
             config = replace(config, **self.more)
             while True:  # as a process supervisor would: a node that stopped is started again
-                node = Node(config, self.machine, disk=host.disk, rng=host.random)
+                node = Node(
+                    config,
+                    self.machine,
+                    disk=host.disk,
+                    rng=host.random,
+                    tracing=self.tracing,
+                )
                 self.judge.restarted(name)
                 self.nodes[name] = node
                 self.starts[name] = self.starts.get(name, 0) + 1
