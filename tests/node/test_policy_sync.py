@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.policy_sync import measure, p
+from benchmarks.policy_sync import follow_edits, p
 
 
 def test_the_p99_of_policy_sync_is_that_of_the_one_way_delay() -> None:
     """Deltas leave at once; one that waited for a tick, or for the disk, would show here."""
-    found = measure(200, seed=2)
+    found = follow_edits(200, seed=2)
     assert p(found.site, 0.99) <= 1.05 * p(found.delay, 0.99)
     assert p(found.everywhere, 0.99) <= 1.05 * p(found.furthest, 0.99)
     assert found.gift, "and gifts are in force soon after"

@@ -55,7 +55,7 @@ def test_nodes_of_the_old_version_are_sent_nothing_that_they_would_not_understan
             sent.append(len(msgpack.unpackb(payload)))
             hear(peer, session, payload)
 
-        for link in old._transport._links.values():  # type: ignore[union-attr]
+        for link in old.parts.transport._links.values():
             assert link.connection is not None
             link.connection.on_frame = lambda payload, link=link: listen(link.name, 1, payload)
         world.run(6)

@@ -151,7 +151,7 @@ def test_who_might_lead_is_the_claim_of_the_latest_term() -> None:
     told = replace(away(20), peers=(peer("b", term=3, leader="b"), peer("c", term=9, leader="c")))
     refusal = verdict_of(told).refusal()
     assert refusal.might_lead == "c"
-    assert "try c" in str(refusal)
+    assert "Try c" in str(refusal)
 
 
 def test_members_that_we_hear_and_that_do_not_hear_us_are_named() -> None:
