@@ -269,7 +269,7 @@ def test_a_group_that_awaits_an_operator_says_so_and_refuses(scene, monkeypatch)
     async def write() -> None:
         group.propose(b"\x00")
 
-    with pytest.raises(GroupReadOnly, match=f"5000 entries .* try {leader}"):
+    with pytest.raises(GroupReadOnly, match=f"5000 entries .* Try {leader}"):
         world.call(others[0], write(), within_s=0.001)
     monkeypatch.undo()
     world.run_until(lambda: states(cluster)[others[0]] is HEALTHY, within_s=30)
